@@ -12,4 +12,88 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""From camera frames to mask predictions."""
+"""From camera frames to mask predictions.
+
+Only this package imports transformers. It never downloads anything unless the checkpoint is a
+Hugging Face id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.checkpoints import find_checkpoint
+from maskomaly_ros.networks.devices import select_device
+from maskomaly_ros.networks.prediction import MaskPrediction
+from maskomaly_ros.networks.preprocessing import InputSize
+
+__all__ = ['BACKENDS', 'InputSize', 'MaskPrediction', 'Network', 'load_network']
+
+BACKENDS = ('transformers',)
+
+
+class Network(Protocol):
+    """A mask network that is ready to predict.
+
+    Attributes:
+        name: short name of the checkpoint.
+        sha256: hash of its weights.
+        device: where it runs.
+        precision: `float32`, `float16` or `bfloat16`.
+        num_queries: N, the number of masks of each frame.
+        class_names: the C inlier classes.
+        input_size: size of the network input.
+
+    """
+
+    name: str
+    sha256: str
+    device: torch.device
+    precision: str
+    num_queries: int
+    class_names: tuple[str, ...]
+    input_size: InputSize
+
+    def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
+        """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size."""
+
+
+def load_network(
+    checkpoint: str | Path,
+    *,
+    backend: str = 'transformers',
+    device: str = 'auto',
+    precision: str = 'float32',
+    input_size: InputSize | None = None,
+) -> Network:
+    """Load a mask network.
+
+    Args:
+        checkpoint: `demo` (bundled), a local folder with config.json and model.safetensors of
+            any Mask2FormerForUniversalSegmentation, or a Hugging Face id `owner/name`.
+        backend: `transformers`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: `float32`, or `float16` / `bfloat16` for mixed precision.
+        input_size: size of the network input; None takes the checkpoint's own, which for
+            published checkpoints is the official 1024 x 2048.
+
+    Raises:
+        MaskomalyError: an argument is unknown, the checkpoint cannot be found, downloaded or
+            loaded, or the device does not exist; the message says what to do.
+
+    """
+    if backend not in BACKENDS:
+        raise MaskomalyError(f'backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
+    selected = select_device(device)
+    folder = find_checkpoint(checkpoint)
+    # Imported here because it takes seconds, which wrong arguments should not cost.
+    from maskomaly_ros.networks.transformers_network import TransformersNetwork
+
+    return TransformersNetwork(folder, selected, precision, input_size)

@@ -1,0 +1,248 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The detector: frames in, score maps and obstacles out.
+
+The live node, offline replay, evaluation and the benchmarks all go through `Detector.detect`, so
+that what is measured offline is what runs on the vehicle.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskomaly_ros import obstacles as obstacle_search
+from maskomaly_ros import visualization
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import InputSize, Network, load_network
+from maskomaly_ros.networks.preprocessing import check_frames
+from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.queries import Queries, bundled_queries, read_queries
+from maskomaly_ros.scoring import ScoringParameters, score_map
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """Everything about a detector that can change while it runs.
+
+    Attributes:
+        scoring: parameters of the score map.
+        obstacle_threshold: pixels that score above this are obstacles, in [0, 1].
+        minimum_obstacle_area: smaller obstacles, in pixels, are not listed.
+
+    """
+
+    scoring: ScoringParameters = field(default_factory=ScoringParameters)
+    obstacle_threshold: float = 0.9
+    minimum_obstacle_area: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0.0 <= self.obstacle_threshold <= 1.0:
+            raise MaskomalyError(
+                f'obstacle_threshold {self.obstacle_threshold} is out of range: 0 to 1'
+            )
+        if self.minimum_obstacle_area < 0:
+            raise MaskomalyError(
+                f'minimum_obstacle_area {self.minimum_obstacle_area} is negative; 0 keeps all'
+            )
+
+
+@dataclass(frozen=True)
+class Detection:
+    """What was found in one frame. Derived results are computed when first asked for, once.
+
+    Attributes:
+        frame: the camera frame, RGB uint8 [H, W, 3].
+        score: score map, float32 [H, W] in [0, 1], 1 = anomalous.
+        config: the configuration it was made with.
+        timings: seconds spent on the batch that this frame was part of, by stage.
+
+    """
+
+    frame: NDArray[np.uint8]
+    score: NDArray[np.float32]
+    config: DetectorConfig
+    timings: dict[str, float]
+
+    @cached_property
+    def mask(self) -> NDArray[np.uint8]:
+        """Obstacle mask, uint8 [H, W]: 255 where the score is above the threshold, else 0."""
+        return obstacle_search.obstacle_mask(self.score, self.config.obstacle_threshold)
+
+    @cached_property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """The 8-connected components of the mask, largest first."""
+        return obstacle_search.find_obstacles(
+            self.score, self.mask, self.config.minimum_obstacle_area
+        )
+
+    def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
+        """Return the frame with the score in colour and obstacles outlined, RGB [H, W, 3]."""
+        return visualization.overlay(self.frame, self.score, self.mask, opacity)
+
+
+class Detector:
+    """A network, its queries and thresholds, ready to find obstacles.
+
+    Args:
+        network: what `load_network` returns.
+        config: scoring parameters and thresholds; see also `from_checkpoint`.
+
+    """
+
+    def __init__(self, network: Network, config: DetectorConfig | None = None) -> None:
+        self.network = network
+        self.config = config or DetectorConfig()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: str | Path,
+        *,
+        queries_file: str | Path | None = None,
+        backend: str = 'transformers',
+        device: str = 'auto',
+        precision: str = 'float32',
+        input_size: InputSize | None = None,
+    ) -> Detector:
+        """Load a network with the queries that were calibrated for it.
+
+        Args:
+            checkpoint: `demo`, a local folder or a Hugging Face id; see `load_network`.
+            queries_file: path of a queries file; None takes the one that comes with this
+                package, or, where there is none, the paper's defaults without anomalous queries.
+            backend: see `load_network`.
+            device: see `load_network`.
+            precision: see `load_network`.
+            input_size: see `load_network`.
+
+        Raises:
+            MaskomalyError: the checkpoint, the queries file or the device cannot be used.
+
+        """
+        network = load_network(
+            checkpoint, backend=backend, device=device, precision=precision, input_size=input_size
+        )
+        queries = find_queries(network, queries_file)
+        return cls(
+            network, DetectorConfig(queries.scoring_parameters(), queries.obstacle_threshold)
+        )
+
+    @property
+    def config(self) -> DetectorConfig:
+        """The configuration in force; assigning replaces it as a whole.
+
+        A call of `detect` that is under way goes on with the one it began with.
+
+        Raises:
+            MaskomalyError: on assigning query indices that the network does not have.
+
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: DetectorConfig) -> None:
+        for name in ('anomalous_queries', 'ground_queries'):
+            for query in getattr(config.scoring, name):
+                if query >= self.network.num_queries:
+                    raise MaskomalyError(
+                        f'{name} has query {query}, but network {self.network.name} has '
+                        f'{self.network.num_queries} queries, numbered from 0'
+                    )
+        self._config = config
+
+    def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detection]:
+        """Find obstacles in frames, RGB uint8 [H, W, 3]; their sizes may differ.
+
+        Frames of one size share a batch.
+
+        Returns:
+            One Detection a frame, in the order of frames.
+
+        Raises:
+            MaskomalyError: a frame is not RGB uint8 [H, W, 3].
+
+        """
+        config = self._config
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, frame in enumerate(frames):
+            check_frames([frame])
+            groups.setdefault(frame.shape, []).append(index)
+        detections: dict[int, Detection] = {}
+        for indices in groups.values():
+            batch = [frames[i] for i in indices]
+            scores, timings = self._score(batch, config)
+            for i, frame, score in zip(indices, batch, scores, strict=True):
+                detections[i] = Detection(frame, score, config, timings)
+        return [detections[i] for i in range(len(frames))]
+
+    def _score(
+        self, frames: list[NDArray[np.uint8]], config: DetectorConfig
+    ) -> tuple[NDArray[np.float32], dict[str, float]]:
+        start = time.perf_counter()
+        prediction = self.network.predict(frames)
+        predicted = time.perf_counter()
+        with torch.inference_mode():
+            scores = score_map(
+                prediction.mask_logits,
+                prediction.class_logits,
+                prediction.frame_size,
+                config.scoring,
+                extent=prediction.extent,
+            )
+            result = scores.cpu().numpy()
+        # On CUDA predict() only queues work; its time then shows under scoring, where it is
+        # waited for. The sum is right on every device.
+        return result, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}
+
+
+def find_queries(network: Network, queries_file: str | Path | None) -> Queries:
+    """Return the queries for a network: from a file, else bundled, else the paper's defaults.
+
+    Logs a warning when the queries belong to other weights, or when there are none.
+
+    Raises:
+        MaskomalyError: the file cannot be read or is wrong.
+
+    """
+    queries = read_queries(queries_file) if queries_file else bundled_queries(network.name)
+    if queries is None:
+        _LOG.warning(
+            'no queries file for checkpoint %s: no anomalous queries, the score is reject and '
+            'borders alone; `maskomaly calibrate` finds them',
+            network.name,
+        )
+        return Queries(checkpoint=network.name)
+    if queries.checkpoint_sha256 not in (None, network.sha256):
+        _LOG.warning(
+            'the queries of %s belong to weights %.12s, but checkpoint %s has %.12s; '
+            'calibrate again',
+            queries_file or queries.checkpoint,
+            queries.checkpoint_sha256,
+            network.name,
+            network.sha256,
+        )
+    return queries

@@ -1,0 +1,111 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The official preprocessing of Mask2Former: resize, normalise, pad."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskomaly_ros.errors import MaskomalyError
+
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+SIZE_DIVISOR = 32
+
+
+@dataclass(frozen=True)
+class InputSize:
+    """Size of the network input: the frame is resized, with its aspect ratio, to fit.
+
+    Attributes:
+        shortest: length in pixels that the shortest side gets ...
+        longest: ... unless the longest side would exceed this length.
+
+    """
+
+    shortest: int = 1024
+    longest: int = 2048
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that no network can use."""
+        if not SIZE_DIVISOR <= self.shortest <= self.longest <= 16384:
+            raise MaskomalyError(
+                f'input size {self.shortest} x {self.longest} is out of range: '
+                f'{SIZE_DIVISOR} <= shortest side <= longest side <= 16384'
+            )
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in pixels that a frame of height x width is resized to.
+
+        The rule and the rounding of detectron2's ResizeShortestEdge.
+        """
+        scale = self.shortest / min(height, width)
+        if max(height, width) * scale > self.longest:
+            scale = self.longest / max(height, width)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def check_frames(frames: Sequence[NDArray[np.uint8]]) -> None:
+    """Raise MaskomalyError unless frames are RGB uint8 [H, W, 3] arrays of one size."""
+    if not frames:
+        raise MaskomalyError('no frames given; at least one is needed')
+    for frame in frames:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            raise MaskomalyError(
+                f'a frame is {frame.dtype} {list(frame.shape)}; it must be RGB uint8 [H, W, 3]'
+            )
+        if frame.shape != frames[0].shape:
+            raise MaskomalyError(
+                f'frames of {frames[0].shape[:2]} and {frame.shape[:2]} pixels cannot share '
+                'a batch; predict them one size at a time'
+            )
+
+
+def preprocess(
+    frames: Sequence[NDArray[np.uint8]], input_size: InputSize, device: torch.device
+) -> tuple[Tensor, tuple[int, int]]:
+    """Make the network input of frames, RGB uint8 [H, W, 3] of one size.
+
+    Resizes bilinearly (with antialiasing when it shrinks and rounding to whole grey levels, as
+    Pillow does for the official code), normalises, and pads at the bottom and right to a
+    multiple of 32 with the value of the mean.
+
+    Returns:
+        The input, float32 [B, 3, h, w] on device, and the size in pixels without padding.
+
+    """
+    pixels = torch.stack([torch.from_numpy(np.ascontiguousarray(f)) for f in frames])
+    pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    height, width = input_size.resized(*pixels.shape[-2:])
+    if pixels.shape[-2:] != (height, width):
+        if device.type != 'cpu':  # the uint8 form of antialiased resizing exists on the CPU only
+            pixels = pixels.float()
+        pixels = F.interpolate(
+            pixels, (height, width), mode='bilinear', align_corners=False, antialias=True
+        )
+        if pixels.is_floating_point():
+            pixels = pixels.round_().clamp_(0, 255)
+    mean = torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
+    std = torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
+    normalised = pixels.float().sub_(mean).div_(std)
+    padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
+    return F.pad(normalised, padding), (height, width)

@@ -1,0 +1,175 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Mask2Former as implemented by the transformers library."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from transformers.utils import logging as transformers_logging
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.checkpoints import CheckpointFolder
+from maskomaly_ros.networks.prediction import MaskPrediction
+from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
+
+_LOG = logging.getLogger(__name__)
+PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+
+
+class TransformersNetwork:
+    """A Mask2FormerForUniversalSegmentation behind our own preprocessing.
+
+    Args:
+        folder: the checkpoint.
+        device: where it runs.
+        precision: `float32`, or `float16` / `bfloat16` for mixed precision by autocast with the
+            pixel decoder kept in float32, as the official code does. Weights stay float32.
+        input_size: size of the network input; None takes the checkpoint's own
+            (`maskomaly_input_size` in config.json) or the official 1024 x 2048.
+
+    Raises:
+        MaskomalyError: the folder holds no Mask2Former, weights are missing or left over, or
+            the precision is unknown.
+
+    """
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        device: torch.device,
+        precision: str = 'float32',
+        input_size: InputSize | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise MaskomalyError(
+                f'precision {precision!r} is unknown; use one of {", ".join(PRECISIONS)}'
+            )
+        self._autocast_dtype = PRECISIONS[precision]
+        model = load_model(folder).to(device).eval()
+        if self._autocast_dtype is not None:
+            level = model.model.pixel_level_module
+            level.decoder = _InFloat32(level.decoder)
+        self._model = model
+        config = model.config
+        own_size = getattr(config, 'maskomaly_input_size', None)
+        self.name = folder.name
+        self.sha256 = folder.sha256
+        self.device = device
+        self.precision = precision
+        self.num_queries = int(config.num_queries)
+        self.class_names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+        self.input_size = input_size or (InputSize(*own_size) if own_size else InputSize())
+
+    def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
+        """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
+
+        Raises:
+            MaskomalyError: frames are empty, not RGB uint8, or of different sizes.
+
+        """
+        check_frames(frames)
+        with torch.inference_mode(), self._precision():
+            pixels, content = preprocess(frames, self.input_size, self.device)
+            output = self._model(pixel_values=pixels)
+        masks = output.masks_queries_logits.float()
+        rows, columns = masks.shape[-2:]
+        return MaskPrediction(
+            mask_logits=masks,
+            class_logits=output.class_queries_logits.float(),
+            frame_size=(frames[0].shape[0], frames[0].shape[1]),
+            extent=(
+                content[0] * rows / pixels.shape[-2],
+                content[1] * columns / pixels.shape[-1],
+            ),
+        )
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None
+        )
+
+
+class _InFloat32(nn.Module):
+    """Run a module in float32 inside an autocast region."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, features: Sequence[Tensor], *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(features[0].device.type, enabled=False):
+            return self.module([f.float() for f in features], *args, **kwargs)
+
+
+def load_model(folder: CheckpointFolder) -> Mask2FormerForUniversalSegmentation:
+    """Load the model of a checkpoint folder in float32, without network access.
+
+    Raises:
+        MaskomalyError: it is no Mask2Former, or its weights do not fit its configuration.
+
+    """
+    with _quiet_transformers():
+        try:
+            config = Mask2FormerConfig.get_config_dict(folder.path, local_files_only=True)[0]
+            if config.get('model_type') != 'mask2former':
+                raise MaskomalyError(
+                    f'checkpoint {folder.path} is a {config.get("model_type")!r} model; '
+                    'a Mask2Former (model_type "mask2former") is needed'
+                )
+            model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+                folder.path,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        except MaskomalyError:
+            raise
+        except Exception as error:  # whatever a damaged file makes the library raise
+            raise MaskomalyError(f'checkpoint {folder.path} cannot be loaded: {error}') from error
+    # The loss's class weights are a buffer that no prediction reads.
+    missing = sorted(k for k in report['missing_keys'] if 'criterion' not in k)
+    unexpected = sorted(k for k in report['unexpected_keys'] if 'criterion' not in k)
+    mismatched = sorted(str(k) for k in report['mismatched_keys'])
+    if missing or unexpected or mismatched:
+        raise MaskomalyError(
+            f'the weights of checkpoint {folder.path} do not fit its config.json: '
+            f'missing {missing or "none"}, left over {unexpected or "none"}, '
+            f'of another shape {mismatched or "none"}'
+        )
+    return model
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Silence the library's remark on backbones other than Swin and its progress bars."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

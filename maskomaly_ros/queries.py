@@ -1,0 +1,101 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Queries files: what calibration found out about one checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.share import share_directory
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Query = Annotated[int, Field(ge=0)]
+
+
+class Queries(BaseModel):
+    """Anomalous and ground queries of one checkpoint, with the parameters calibrated for them.
+
+    Indices are 0-based and belong to the weights with this hash: every other network needs its
+    own. A parameter that is None keeps the default of the variant.
+    """
+
+    model_config = ConfigDict(extra='forbid', frozen=True)
+
+    checkpoint: str
+    checkpoint_sha256: str | None = Field(default=None, pattern='^[0-9a-f]{64}$')
+    anomalous_queries: tuple[Query, ...] = ()
+    ground_queries: tuple[Query, ...] = ()
+    variant: Literal['paper', 'reference_code'] = 'paper'
+    mask_threshold: Fraction | None = None
+    border_threshold: Fraction | None = None
+    border_score: Fraction | None = None
+    reject_weight: Fraction | None = None
+    obstacle_threshold: Fraction = 0.9
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    def scoring_parameters(self) -> ScoringParameters:
+        """Return these queries and parameters in the form that scoring takes."""
+        names = ('mask_threshold', 'border_threshold', 'border_score', 'reject_weight')
+        calibrated = {n: getattr(self, n) for n in names if getattr(self, n) is not None}
+        return ScoringParameters(
+            anomalous_queries=self.anomalous_queries,
+            ground_queries=self.ground_queries,
+            variant=self.variant,
+            **calibrated,
+        )
+
+
+def read_queries(path: str | Path) -> Queries:
+    """Read a queries file.
+
+    Raises:
+        MaskomalyError: it cannot be read, is no YAML, or has a wrong entry, which is named.
+
+    """
+    path = Path(path).expanduser()
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except OSError as error:
+        raise MaskomalyError(f'cannot read queries file {path}: {error.strerror}') from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MaskomalyError(f'queries file {path} is not YAML: {error}') from error
+    if not isinstance(content, dict):
+        raise MaskomalyError(f'queries file {path} holds no mapping of names to values')
+    try:
+        return Queries.model_validate(content)
+    except ValidationError as error:
+        wrong = '; '.join(
+            f'{".".join(map(str, e["loc"]))} = {e["input"]!r}: {e["msg"]}' for e in error.errors()
+        )
+        raise MaskomalyError(f'queries file {path}: {wrong}') from error
+
+
+def write_queries(path: str | Path, queries: Queries) -> None:
+    """Write a queries file that `read_queries` reads back equal."""
+    content = queries.model_dump(mode='json', exclude_none=True)
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    Path(path).write_text(text, encoding='utf-8')
+
+
+def bundled_queries(checkpoint: str) -> Queries | None:
+    """Return the queries file that comes with this package for a checkpoint, if there is one."""
+    path = share_directory() / 'config' / 'queries' / f'{checkpoint}.yaml'
+    return read_queries(path) if path.is_file() else None
