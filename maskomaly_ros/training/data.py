@@ -1,0 +1,212 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Training images: CamVid, IDD-lite and generated scenes, mapped to one class list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskomaly_ros.demo.scenes import random_frame
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD
+from maskomaly_ros.training.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE
+
+Image = NDArray[np.uint8]
+_GENERATED_SIZE = (240, 320)
+_SEED_OF_SCENES = 1_000_000  # away from the seeds of clips that people look at or test on
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An RGB uint8 [H, W, 3] image and its classes, uint8 [H, W], 255 = ignore."""
+
+    image: Image
+    labels: Image
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's input in the form that transformers' Mask2Former takes.
+
+    Attributes:
+        pixel_values: float32 [B, 3, h, w], normalised.
+        mask_labels: for each image float32 [K, h, w], one mask a class that is in it.
+        class_labels: for each image int64 [K].
+
+    """
+
+    pixel_values: Tensor
+    mask_labels: list[Tensor]
+    class_labels: list[Tensor]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(
+            self.pixel_values.to(device),
+            [m.to(device) for m in self.mask_labels],
+            [c.to(device) for c in self.class_labels],
+        )
+
+
+class TrainingSet:
+    """Draws augmented batches; what a step gets depends on the seed and the step alone.
+
+    So a training run that was interrupted goes on exactly as it would have.
+
+    Args:
+        groups: images by origin, with the share of a batch that each origin gets on average.
+        crop: height and width in pixels of the network input.
+        batch_size: images in a step.
+        seed: of everything random.
+
+    """
+
+    def __init__(
+        self,
+        groups: list[tuple[float, list[LabelledImage]]],
+        crop: tuple[int, int],
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self._groups = [images for _, images in groups]
+        shares = np.array([share for share, _ in groups])
+        self._shares = shares / shares.sum()
+        self._crop = crop
+        self._batch_size = batch_size
+        self._seed = seed
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        rng = np.random.default_rng((self._seed, step))
+        pixels, masks, classes = [], [], []
+        while len(pixels) < self._batch_size:
+            group = self._groups[rng.choice(len(self._groups), p=self._shares)]
+            sample = augment(group[rng.integers(len(group))], self._crop, rng)
+            present = np.unique(sample.labels)
+            present = present[present != IGNORE]
+            if not present.size:  # a crop of nothing but ignored pixels teaches nothing
+                continue
+            pixels.append(_normalise(sample.image))
+            masks.append(torch.from_numpy(sample.labels[None] == present[:, None, None]).float())
+            classes.append(torch.from_numpy(present.astype(np.int64)))
+        return Batch(torch.stack(pixels), masks, classes)
+
+
+def load_training_set(
+    data: Path,
+    generated: int,
+    crop: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    progress: Callable[[Iterator[LabelledImage], int, str], Iterator[LabelledImage]],
+) -> TrainingSet:
+    """Read the training images into memory and render the generated ones.
+
+    Args:
+        data: folder with `camvid/train` and `idd_lite/train`, each with `images` and `labels`.
+        generated: how many scenes to render, without obstacles: anomalies are never trained on.
+        crop: height and width in pixels of the network input.
+        batch_size: images in a step.
+        seed: of the scenes and of everything random later.
+        progress: wraps an iterator, given its length and a description.
+
+    Raises:
+        MaskomalyError: a folder is missing or empty, or an image cannot be read.
+
+    """
+    groups = []
+    for share, name, mapping in ((0.4, 'camvid', CAMVID_TO_CLASS), (0.45, 'idd_lite', IDD_TO_CLASS)):
+        folder = data / name / 'train'
+        images = sorted((folder / 'images').glob('*'))
+        if not images:
+            raise MaskomalyError(f'no training images in {folder / "images"}')
+        read = (_read(path, folder / 'labels', mapping) for path in images)
+        groups.append((share, list(progress(read, len(images), f'reading {name}'))))
+    if generated:
+        scenes = (_render(_SEED_OF_SCENES + seed * generated + i) for i in range(generated))
+        groups.append((0.15, list(progress(scenes, generated, 'rendering scenes'))))
+    return TrainingSet(groups, crop, batch_size, seed)
+
+
+def _read(path: Path, labels: Path, mapping: dict[int, int]) -> LabelledImage:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    label_path = labels / f'{path.stem}.png'
+    label = cv2.imread(str(label_path), cv2.IMREAD_GRAYSCALE)
+    if image is None or label is None or image.shape[:2] != label.shape:
+        raise MaskomalyError(f'{path} and {label_path} are not an image and its labels')
+    table = np.full(256, IGNORE, np.uint8)
+    table[list(mapping)] = list(mapping.values())
+    return LabelledImage(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), table[label])
+
+
+def _render(seed: int) -> LabelledImage:
+    scene = random_frame(seed, size=_GENERATED_SIZE, obstacles=False)
+    return LabelledImage(scene.image, scene.labels)
+
+
+def augment(
+    sample: LabelledImage, crop: tuple[int, int], rng: np.random.Generator
+) -> LabelledImage:
+    """Return a random view of a sample: scaled, cropped to crop, flipped, with other colours."""
+    height, width = crop
+    scale = np.exp(rng.uniform(0.0, np.log(2.2)))
+    scale *= max(height / sample.image.shape[0], width / sample.image.shape[1])
+    stretch = np.exp(rng.uniform(-0.1, 0.1))
+    rows = max(height, round(sample.image.shape[0] * scale))
+    columns = max(width, round(sample.image.shape[1] * scale * stretch))
+    image = cv2.resize(
+        sample.image,
+        (columns, rows),
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
+    labels = cv2.resize(sample.labels, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    top = rng.integers(rows - height + 1)
+    left = rng.integers(columns - width + 1)
+    window = np.s_[top : top + height, left : left + width]
+    image, labels = image[window], labels[window]
+    if rng.random() < 0.5:
+        image, labels = image[:, ::-1], labels[:, ::-1]
+    return LabelledImage(_recolour(image, rng), np.ascontiguousarray(labels))
+
+
+def _recolour(image: Image, rng: np.random.Generator) -> Image:
+    """Vary brightness, contrast, gamma, saturation, white balance, blur and noise."""
+    pixels = image.astype(np.float32) / 255
+    pixels **= np.float32(np.exp(rng.uniform(-0.4, 0.4)))
+    pixels *= rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    mean = pixels.mean()
+    pixels = (pixels - mean) * np.float32(rng.uniform(0.7, 1.35)) + mean
+    pixels += np.float32(rng.uniform(-0.12, 0.12))
+    grey = pixels.mean(-1, keepdims=True)
+    pixels = grey + (pixels - grey) * np.float32(rng.uniform(0.4, 1.6))
+    if rng.random() < 0.25:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < 0.25:
+        noise = rng.standard_normal(pixels.shape, np.float32)
+        pixels += noise * np.float32(rng.uniform(0.01, 0.05))
+    return (pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _normalise(image: Image) -> Tensor:
+    normalised = (image.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
