@@ -93,7 +93,7 @@ def preprocess(
         The input, float32 [B, 3, h, w] on device, and the size in pixels without padding.
 
     """
-    pixels = torch.stack([torch.from_numpy(np.ascontiguousarray(f)) for f in frames])
+    pixels = torch.from_numpy(np.stack(frames))
     pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
     height, width = input_size.resized(*pixels.shape[-2:])
     if pixels.shape[-2:] != (height, width):

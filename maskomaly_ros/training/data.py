@@ -135,7 +135,10 @@ def load_training_set(
 
     """
     groups = []
-    for share, name, mapping in ((0.4, 'camvid', CAMVID_TO_CLASS), (0.45, 'idd_lite', IDD_TO_CLASS)):
+    for share, name, mapping in (
+        (0.4, 'camvid', CAMVID_TO_CLASS),
+        (0.45, 'idd_lite', IDD_TO_CLASS),
+    ):
         folder = data / name / 'train'
         images = sorted((folder / 'images').glob('*'))
         if not images:

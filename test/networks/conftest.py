@@ -1,0 +1,57 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A small real Mask2Former with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint folder: 8 queries, 3 classes, ResNet of 8 to 64 channels."""
+    torch.manual_seed(0)
+    config = Mask2FormerConfig(
+        backbone_config=ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 32, 64],
+            depths=[1, 1, 1, 1],
+            layer_type='basic',
+            out_features=['stage1', 'stage2', 'stage3', 'stage4'],
+        ),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        dim_feedforward=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=4,
+        num_queries=8,
+        id2label={0: 'road', 1: 'sky', 2: 'car'},
+        label2id={'road': 0, 'sky': 1, 'car': 2},
+        maskomaly_input_size=[96, 192],
+    )
+    model = Mask2FormerForUniversalSegmentation(config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # so that eval and train mode differ
+            module.running_mean.normal_(0, 0.1)
+    folder = tmp_path_factory.mktemp('checkpoints') / 'tiny'
+    model.save_pretrained(folder)
+    return folder
