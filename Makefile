@@ -1,0 +1,54 @@
+# Everything here sets itself up: one virtual environment, kept in $(CACHE) under a name that
+# depends on the requirements, the interpreter and ROS_WHEELS. Other runs and clones share it.
+
+PYTHON ?= python3
+ROS_WHEELS = jazzy
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/maskomaly_ros
+SOURCE =
+OUT = demo_output
+PYTEST_ARGS =
+
+# Busy waiting of torch's threads starves the other processes of a small machine.
+export OMP_WAIT_POLICY = PASSIVE
+
+# The package is used from this checkout, whatever the environment was made from.
+run = $(check_python) && \
+	python=$$("$(PYTHON)" tools/environment.py --cache "$(CACHE)" --wheels "$(ROS_WHEELS)") && \
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$$python"
+check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
+
+.PHONY: help demo test lint venv clean distclean
+
+help:  ## Print this
+	@echo 'Usage: make TARGET [NAME=value ...]'
+	@echo
+	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  \1#\2/p' Makefile | awk -F'#' '{printf "%-12s %s\n", $$1, $$2}'
+	@echo
+	@echo '  PYTHON       interpreter, 3.10 or newer ($(PYTHON))'
+	@echo '  ROS_WHEELS   jazzy or kilted: ROS 2 from PyPI; a sourced distribution comes first ($(ROS_WHEELS))'
+	@echo '  SOURCE       for demo: a video, a folder of images or a rosbag; else a generated clip'
+	@echo '  OUT          for demo: folder of the results ($(OUT))'
+	@echo '  PYTEST_ARGS  for test: more arguments, such as "-k launch"'
+	@echo '  CACHE        where the environment is kept ($(CACHE))'
+
+demo:  ## Run the node on a camera stream and show what it finds
+	@$(run) -m maskomaly_ros.cli demo --out "$(OUT)" $(if $(SOURCE),--source "$(SOURCE)")
+
+test:  ## Run the tests
+	@$(run) -m pytest $(PYTEST_ARGS)
+
+lint:  ## Check style and types
+	@$(run) -m ruff check
+	@$(run) -m ruff format --check
+	@$(run) -m mypy
+
+venv:  ## Make the environment and print the path of its Python
+	@$(run) -c 'import sys; print(sys.executable)'
+
+clean:  ## Remove what building, testing and the demo leave in this checkout
+	rm -rf build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
+
+distclean: clean  ## Remove the environments as well
+	rm -rf "$(CACHE)"/venv-*

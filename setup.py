@@ -1,0 +1,127 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Build the package: for colcon (ament_python) and for pip, from one description."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = 'maskomaly_ros'
+HERE = Path(__file__).resolve().parent
+
+
+def read_version() -> str:
+    """Return the version written in the package, which is not imported: it may need torch."""
+    text = (HERE / NAME / '__init__.py').read_text(encoding='utf-8')
+    found = re.search(r"^__version__ = '([^']+)'$", text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f'{NAME}/__init__.py has no line __version__ = ...')
+    return found[1]
+
+
+def files_under(folder: str) -> list[Path]:
+    """Return every file there, relative to this one's folder; nobody has to list a new file."""
+    paths = sorted((HERE / folder).rglob('*'))
+    return [path.relative_to(HERE) for path in paths if path.is_file() and path.suffix != '.pyc']
+
+
+def share_files() -> list[tuple[str, list[str]]]:
+    """Return what goes to share/ as pairs of a folder and its files."""
+    share = f'share/{NAME}'
+    folders = {
+        'share/ament_index/resource_index/packages': [f'resource/{NAME}'],
+        share: ['package.xml'],
+    }
+    for path in files_under('launch') + files_under('config'):
+        folders.setdefault(f'{share}/{path.parent}', []).append(str(path))
+    return list(folders.items())
+
+
+def package_files() -> list[str]:
+    """Return the files inside the package that are no modules: the bundled checkpoint."""
+    return [str(path.relative_to(NAME)) for path in files_under(NAME) if path.suffix != '.py']
+
+
+# The versions that `make` and CI install stand in constraints/, not here.
+REQUIRES = [
+    'huggingface-hub',
+    'numpy',
+    'opencv-python',
+    'pydantic>=2',
+    'pyyaml',
+    'rich',
+    'safetensors',
+    'scipy',  # transformers builds no Mask2Former without it
+    'torch',
+    'transformers>=4.57',
+    'typer>=0.9',
+]
+EXTRAS = {
+    # ROS 2 for machines without a distribution: CPython 3.10 to 3.13 on x86-64 Linux
+    'ros': [
+        'ros-rclpy[fastrtps]',
+        'ros-ament-index-python',
+        'ros-ament-package',
+        'ros-diagnostic-msgs',
+        'ros-lifecycle-msgs',
+        'ros-rcl-interfaces',
+        'ros-sensor-msgs',
+        'ros-std-msgs',
+    ],
+    'replay': ['rosbags'],
+    'evaluate': ['matplotlib', 'scikit-learn'],
+    'test': [
+        'colcon-common-extensions',
+        'colcon-ros',
+        'hypothesis',
+        'pytest',
+        'pytest-timeout',
+    ],
+    'dev': ['mypy', 'ruff', 'types-PyYAML'],
+}
+
+setup(
+    name=NAME,
+    version=read_version(),
+    description='Zero-shot obstacle segmentation on camera topics: Mask2Former and Maskomaly',
+    author='The maskomaly_ros contributors',
+    maintainer='The maskomaly_ros maintainers',
+    maintainer_email='maintainers@maskomaly-ros.example.org',
+    license='Apache-2.0',
+    keywords=['ROS', 'anomaly segmentation', 'obstacle detection', 'Mask2Former'],
+    classifiers=[
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Image Recognition',
+        'Typing :: Typed',
+    ],
+    packages=find_packages(include=[NAME, f'{NAME}.*']),
+    package_data={NAME: package_files()},
+    data_files=share_files(),
+    zip_safe=False,
+    python_requires='>=3.10',
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={
+        'console_scripts': [
+            'maskomaly = maskomaly_ros.cli:main',
+            'maskomaly_node = maskomaly_ros.node.maskomaly_node:main',
+        ],
+    },
+)
