@@ -1,0 +1,580 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Metrics of anomaly and semantic segmentation, as accumulators.
+
+Every metric is an object with `update(score, label)` for each image and `compute()` at the end;
+figures are pooled over the pixels or components of the data set, never averaged over images.
+
+The anomaly metrics are those of the SegmentMeIfYouCan benchmark (Chan et al. 2021, section 4 and
+appendix). It stores scores as float16, and so scores are rounded to float16 here: a score map
+then has at most 63,487 different values, one pass of `bincount` is a lossless summary of it, and
+quantiles and curves follow from the counts without sorting a pixel.
+
+Component metrics need the threshold of the best pixel F1, which is known only when all images
+have been seen. They are therefore a second pass: `PixelMetrics` first, then `ComponentMetrics`
+with its `best_f1_threshold` over the same scores, kept meanwhile as float16 (`ScoreStore`).
+
+Labels are 0 not anomaly, 1 anomaly, 255 ignore; figures are fractions, not percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskomaly_ros.errors import MaskomalyError
+
+IGNORE = 255
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+# Bit patterns of all finite float16 numbers by ascending value. -0.0 (0x8000) counts as 0.0.
+_ORDER = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
+SCORE_VALUES: FloatArray = _ORDER.astype(np.uint16).view(np.float16).astype(np.float64)
+"""Every value that a stored score can have, float64, ascending."""
+
+_QUANTILES_PER_CLASS = 384
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """How many pixels have which score: a lossless summary of score maps.
+
+    Attributes:
+        positives: number of anomalous pixels with each of `SCORE_VALUES`, int64.
+        negatives: the same for pixels that are not anomalous.
+
+    """
+
+    positives: IntArray
+    negatives: IntArray
+
+    def __add__(self, other: ScoreCounts) -> ScoreCounts:
+        return ScoreCounts(self.positives + other.positives, self.negatives + other.negatives)
+
+    def __sub__(self, other: ScoreCounts) -> ScoreCounts:
+        return ScoreCounts(self.positives - other.positives, self.negatives - other.negatives)
+
+    def curve(self) -> Curve:
+        """Return the exact curve over every score that occurs."""
+        occurring = np.flatnonzero(self.positives + self.negatives)[::-1]
+        return Curve.of_steps(
+            SCORE_VALUES[occurring], self.positives[occurring], self.negatives[occurring]
+        )
+
+
+def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
+    """Count the scores of one image.
+
+    Args:
+        score: real numbers [H, W], higher = more anomalous; rounded to float16.
+        label: integers or bool [H, W]: 0 not anomaly, 1 anomaly, 255 ignore.
+
+    Raises:
+        MaskomalyError: shapes differ, label has another value, or a score outside the ignored
+            region is NaN or beyond float16.
+
+    """
+    bits = _stored(score).view(np.uint16)
+    label = _checked_label(label, bits.shape)
+    histograms = []
+    for value in (1, 0):
+        counts = np.bincount(bits[label == value], minlength=1 << 16)
+        counts[0] += counts[0x8000]
+        counts[0x8000] = 0
+        histogram = counts[_ORDER]
+        bad = int(counts.sum() - histogram.sum())
+        if bad:
+            raise MaskomalyError(
+                f'the score map has {bad} pixels that are NaN or beyond ±65504, the limit of the '
+                'float16 numbers in which scores are compared'
+            )
+        histograms.append(histogram)
+    return ScoreCounts(*histograms)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """True and false positives against a falling threshold.
+
+    Attributes:
+        thresholds: float64 [K], descending; a pixel is predicted where score >= threshold.
+        true_positives: number of anomalous pixels predicted, [K].
+        false_positives: number of other pixels predicted, [K].
+        positives: number of anomalous pixels in all.
+        negatives: number of other pixels in all.
+
+    """
+
+    thresholds: FloatArray
+    true_positives: IntArray
+    false_positives: IntArray
+    positives: int
+    negatives: int
+
+    @classmethod
+    def of_steps(cls, thresholds: FloatArray, positives: IntArray, negatives: IntArray) -> Curve:
+        """Cumulate the pixels that each threshold, in descending order, adds."""
+        tp, fp = np.cumsum(positives), np.cumsum(negatives)
+        if not tp.size or not tp[-1] or not fp[-1]:
+            raise MaskomalyError(
+                f'{tp[-1] if tp.size else 0} anomalous and {fp[-1] if fp.size else 0} other '
+                'pixels: precision and recall need both'
+            )
+        return cls(thresholds, tp, fp, int(tp[-1]), int(fp[-1]))
+
+    @property
+    def recall(self) -> FloatArray:
+        """True positive rate."""
+        return self.true_positives / self.positives
+
+    @property
+    def false_positive_rate(self) -> FloatArray:
+        """Share of the pixels without anomaly that are predicted."""
+        return self.false_positives / self.negatives
+
+    @property
+    def precision(self) -> FloatArray:
+        """Share of the predicted pixels that are anomalous; 1 where none is predicted."""
+        predicted = self.true_positives + self.false_positives
+        return np.where(predicted > 0, self.true_positives / np.maximum(predicted, 1), 1.0)
+
+    @property
+    def f1(self) -> FloatArray:
+        """Harmonic mean of precision and recall."""
+        predicted = self.true_positives + self.false_positives
+        return 2 * self.true_positives / (predicted + self.positives)
+
+    def average_precision(self) -> float:
+        """Return AP = Σ (R_i − R_{i−1}) · P_i, the definition of scikit-learn."""
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
+
+    def auroc(self) -> float:
+        """Return the area under the ROC curve, by trapezoids."""
+        x, y = (np.concatenate([[0.0], rate]) for rate in (self.false_positive_rate, self.recall))
+        return float(np.sum(np.diff(x) * (y[1:] + y[:-1])) / 2)
+
+    def fpr95(self) -> float:
+        """Return the false positive rate at the first threshold with recall >= 0.95."""
+        return float(self.false_positive_rate[np.searchsorted(self.recall, 0.95)])
+
+    def best_f1(self) -> tuple[float, float]:
+        """Return the largest F1 and the (highest) threshold that reaches it."""
+        best = int(np.argmax(self.f1))
+        return float(self.f1[best]), float(self.thresholds[best])
+
+    def detection_margin(self, margin: float) -> float:
+        """Return the Maximal Detection Margin; see `maximal_detection_margin`."""
+        # Between two neighbouring scores the prediction does not change: `score > z` selects the
+        # same pixels for all z in [lower, upper), those with score >= upper.
+        upper = self.thresholds
+        lower = np.append(self.thresholds[1:], -np.inf)
+        good = np.concatenate([[False], self.f1 > margin, [False]])
+        (turns,) = np.nonzero(good[1:] != good[:-1])
+        first, last = turns[::2], turns[1::2] - 1
+        lengths = np.clip(upper[first], 0.0, 1.0) - np.clip(lower[last], 0.0, 1.0)
+        return float(lengths.max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    """Pixel metrics of a data set, as fractions.
+
+    Attributes:
+        ap: average precision on the benchmark's compressed curve.
+        fpr95: false positive rate at a true positive rate of 95 %.
+        auroc: area under the ROC curve.
+        best_f1: largest F1.
+        best_f1_threshold: threshold that reaches it: the benchmark's δ*.
+        exact_ap: average precision without compression.
+        images: number of images.
+
+    """
+
+    ap: float
+    fpr95: float
+    auroc: float
+    best_f1: float
+    best_f1_threshold: float
+    exact_ap: float
+    images: int
+
+
+class PixelMetrics:
+    """Pixel metrics of the benchmark, pooled over a data set.
+
+    Keeps at most 770 thresholds with their counts of each image (about 18 kB), which is the
+    benchmark's compression of the curve, and one histogram for the exact figures.
+    """
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[FloatArray, IntArray, IntArray]] = []
+        self._counts = ScoreCounts(
+            np.zeros(len(SCORE_VALUES), np.int64), np.zeros(len(SCORE_VALUES), np.int64)
+        )
+        self._images = 0
+
+    def update(self, score: NDArray[Any], label: NDArray[Any]) -> None:
+        """Add one image; arguments and errors as `count_scores`."""
+        counts = count_scores(score, label)
+        self._images += 1
+        self._counts = self._counts + counts
+        if counts.positives.any() or counts.negatives.any():
+            self._frames.append(_compress(counts))
+
+    @property
+    def counts(self) -> ScoreCounts:
+        """The scores of all images so far."""
+        return self._counts
+
+    def curve(self) -> Curve:
+        """Return the benchmark's compressed curve of all images so far.
+
+        Raises:
+            MaskomalyError: there is no anomalous pixel, or no other, outside the ignored region.
+
+        """
+        columns = zip(*self._frames, strict=True) if self._frames else [[np.zeros(0)]] * 3
+        thresholds, positives, negatives = map(np.concatenate, columns)
+        thresholds, places = np.unique(-thresholds, return_inverse=True)
+        # A threshold that several images share counts once, where all of them are in. The
+        # benchmark keeps one point more, the first of its sorted list; which image that is
+        # depends on how the sort of its machine leaves equal thresholds.
+        steps = (np.bincount(places, weights=w).astype(np.int64) for w in (positives, negatives))
+        return Curve.of_steps(-thresholds, *steps)
+
+    def compute(self) -> PixelResult:
+        """Return the figures of all images so far.
+
+        Raises:
+            MaskomalyError: there is no anomalous pixel, or no other, outside the ignored region.
+
+        """
+        curve = self.curve()
+        best_f1, best_f1_threshold = curve.best_f1()
+        return PixelResult(
+            ap=curve.average_precision(),
+            fpr95=curve.fpr95(),
+            auroc=curve.auroc(),
+            best_f1=best_f1,
+            best_f1_threshold=best_f1_threshold,
+            exact_ap=self._counts.curve().average_precision(),
+            images=self._images,
+        )
+
+
+def _compress(counts: ScoreCounts) -> tuple[FloatArray, IntArray, IntArray]:
+    """Return the lower edges of the benchmark's bins for one image and the pixels in each.
+
+    The edges are quantiles of both classes. Those that the benchmark adds around the range of
+    the scores only make empty bins.
+    """
+    cumulative = [np.cumsum(c) for c in (counts.positives, counts.negatives)]
+    edges = np.unique(np.concatenate([_quantiles(c) for c in cumulative]))
+    # The number of scores below an edge is the cumulative count before its place.
+    places = np.searchsorted(SCORE_VALUES, edges)
+    positives, negatives = (
+        np.diff(np.concatenate([[0], c])[places], append=c[-1]) for c in cumulative
+    )
+    return edges, positives, negatives
+
+
+def _quantiles(cumulative: IntArray) -> FloatArray:
+    """Return evenly spaced quantiles of counted scores, interpolated linearly as numpy does."""
+    size = int(cumulative[-1])
+    if not size:
+        return np.zeros(0)
+    rank = (size - 1) * np.linspace(0.0, 1.0, min(_QUANTILES_PER_CLASS, size))
+    whole = np.floor(rank)
+    low, high = (
+        SCORE_VALUES[np.searchsorted(cumulative, np.minimum(r, size - 1), side='right')]
+        for r in (whole, whole + 1)
+    )
+    return low + (high - low) * (rank - whole)
+
+
+def maximal_detection_margin(score: NDArray[Any], truth: NDArray[Any], margin: float) -> float:
+    """Return how much room a threshold has: the Maximal Detection Margin (paper, equation 3).
+
+    That is the length of the largest interval [x, y] in [0, 1] so that for every threshold z in
+    it F1(score > z, truth) > margin. Exact: every score that occurs is looked at.
+
+    Args:
+        score: real numbers, any shape; used as they are.
+        truth: bool or 0 / 1 of the same shape; 255 is ignored.
+        margin: F1 that must be exceeded, in [0, 1); the paper uses 0.6 and 0.7.
+
+    Returns:
+        The length, in [0, 1]; 0 where truth has no anomaly.
+
+    Raises:
+        MaskomalyError: shapes differ, a score is NaN, truth has another value, or margin is out
+            of range.
+
+    """
+    if not 0.0 <= margin < 1.0:
+        raise MaskomalyError(f'margin {margin} is out of range: 0 <= margin < 1')
+    score = np.asarray(score)
+    truth = _checked_label(truth, score.shape)
+    pos, neg = (np.sort(score[truth == value]).astype(np.float64) for value in (1, 0))
+    if not pos.size:
+        return 0.0
+    values = np.unique(np.concatenate([pos, neg]))
+    if np.isnan(values[-1]):
+        raise MaskomalyError('the score map has NaN')
+    tp, fp = (s.size - np.searchsorted(s, values) for s in (pos, neg))
+    curve = Curve(values[::-1], tp[::-1], fp[::-1], pos.size, neg.size)
+    return curve.detection_margin(margin)
+
+
+@dataclass(frozen=True)
+class ComponentResult:
+    """Component metrics of a data set, as fractions.
+
+    Attributes:
+        siou_gt: mean sIoU of the ground-truth components; NaN where there is none.
+        ppv: mean share of a predicted component that is anomalous; NaN where there is none.
+        mean_f1: mean of the F1 at the 11 thresholds 0.25, 0.30, … 0.75.
+        tp_25: ground-truth components with sIoU >= 0.25.
+        fn_25: ground-truth components with less.
+        fp_25: predicted components with PPV < 0.25.
+        threshold: scores above this were predicted.
+
+    """
+
+    siou_gt: float
+    ppv: float
+    mean_f1: float
+    tp_25: int
+    fn_25: int
+    fp_25: int
+    threshold: float
+
+
+class ComponentMetrics:
+    """Component metrics of the benchmark, pooled over a data set; constant memory.
+
+    Args:
+        threshold: scores strictly above it are predicted: `PixelResult.best_f1_threshold`.
+        minimum_prediction: smaller predicted components, in pixels, are dropped.
+        minimum_truth: smaller ground-truth components, in pixels, are ignored. The benchmark
+            uses 500 and 100 for AnomalyTrack, 50 and 10 for ObstacleTrack.
+
+    """
+
+    _LEVELS = np.linspace(0.25, 0.75, 11)
+
+    def __init__(
+        self, threshold: float, minimum_prediction: int = 500, minimum_truth: int = 100
+    ) -> None:
+        self.threshold = threshold
+        self._minimum_prediction = minimum_prediction
+        self._minimum_truth = minimum_truth
+        self._sums = np.zeros(2)
+        self._numbers = np.zeros(2, np.int64)
+        self._tp = np.zeros(len(self._LEVELS), np.int64)
+        self._fp = np.zeros(len(self._LEVELS), np.int64)
+
+    def update(self, score: NDArray[Any], label: NDArray[Any]) -> None:
+        """Add one image; arguments and errors as `count_scores`."""
+        stored = _stored(score)
+        label = _checked_label(label, stored.shape)
+        predicted = (stored > _float16_below(self.threshold)) & (label != IGNORE)
+        predictions, _ = _components(predicted, self._minimum_prediction)
+        truths, small = _components(label == 1, self._minimum_truth)
+        region = (label != IGNORE) & ~small
+        siou, ppv = _siou_and_ppv(truths[region], predictions[region])
+        self._sums += siou.sum(), ppv.sum()
+        self._numbers += siou.size, ppv.size
+        self._tp += np.count_nonzero(siou[:, None] >= self._LEVELS, axis=0)
+        self._fp += np.count_nonzero(ppv[:, None] < self._LEVELS, axis=0)
+
+    def compute(self) -> ComponentResult:
+        """Return the figures of all images so far."""
+        fn = self._numbers[0] - self._tp
+        # With neither a truth nor a prediction there is nothing to get wrong, nor right.
+        f1 = 2 * self._tp / np.maximum(2 * self._tp + fn + self._fp, 1)
+        siou_gt, ppv = (
+            float(total / number) if number else float('nan')
+            for total, number in zip(self._sums, self._numbers, strict=True)
+        )
+        return ComponentResult(
+            siou_gt=siou_gt,
+            ppv=ppv,
+            mean_f1=float(f1.mean()),
+            tp_25=int(self._tp[0]),
+            fn_25=int(fn[0]),
+            fp_25=int(self._fp[0]),
+            threshold=self.threshold,
+        )
+
+
+def _components(
+    mask: NDArray[np.bool_], minimum: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Find the 8-connected components of mask and tell small ones apart.
+
+    Returns:
+        The number of each pixel's component, from 1, or 0 where there is none; and which pixels
+        belong to components (or a background, as in the benchmark) of less than minimum pixels.
+
+    """
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    small = np.bincount(labels.ravel(), minlength=count) < minimum
+    kept = ~small
+    kept[0] = False
+    numbers = np.where(kept, np.cumsum(kept), 0).astype(np.int32)
+    return numbers[labels], small[labels]
+
+
+def _siou_and_ppv(
+    truths: NDArray[np.int32], predictions: NDArray[np.int32]
+) -> tuple[FloatArray, FloatArray]:
+    """Return sIoU_gt of every true component and PPV of every predicted one.
+
+    Args:
+        truths: number of the true component of each pixel, 0 where there is none, [K].
+        predictions: the same for predicted components.
+
+    """
+    rows, columns = int(truths.max(initial=0)) + 1, int(predictions.max(initial=0)) + 1
+    pairs = truths.astype(np.int64) * columns + predictions
+    overlap = np.bincount(pairs, minlength=rows * columns).reshape(rows, columns)
+    predicted_area = overlap.sum(0)[1:]
+    true_area = overlap.sum(1)[1:]
+    overlap = overlap[1:, 1:]
+    # Components that lie wholly in the ignored region do not exist.
+    overlap = overlap[np.ix_(true_area > 0, predicted_area > 0)]
+    predicted_area, true_area = predicted_area[predicted_area > 0], true_area[true_area > 0]
+    touching = (overlap > 0).astype(np.int64)
+    anomalous = overlap.sum(0)
+    intersection = overlap.sum(1)
+    on_others = touching @ anomalous - intersection
+    siou = intersection / (touching @ predicted_area + true_area - intersection - on_others)
+    return siou, anomalous / predicted_area
+
+
+@dataclass(frozen=True)
+class SemanticResult:
+    """Figures of a semantic segmentation.
+
+    Attributes:
+        iou: intersection over union of each class; NaN for a class that no label has.
+        mean_iou: mean over the classes that the labels have.
+        pixel_accuracy: share of the labelled pixels that are right.
+
+    """
+
+    iou: tuple[float, ...]
+    mean_iou: float
+    pixel_accuracy: float
+
+
+class SemanticConfusion:
+    """Confusion matrix of a semantic segmentation, pooled over a data set.
+
+    One bincount: torchmetrics would bring lightning-utilities and a second tensor convention for
+    what is a few lines here.
+
+    Args:
+        num_classes: C; labels are 0 to C - 1, and 255 for ignore.
+
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self._classes = num_classes
+        self._matrix = np.zeros((num_classes, num_classes), np.int64)
+
+    def update(self, prediction: NDArray[Any], label: NDArray[Any]) -> None:
+        """Add one image.
+
+        Args:
+            prediction: integers [H, W], 0 to C - 1.
+            label: integers [H, W], 0 to C - 1 or 255.
+
+        Raises:
+            MaskomalyError: shapes differ, or a value is out of range.
+
+        """
+        prediction, label = np.asarray(prediction), np.asarray(label)
+        if prediction.shape != label.shape:
+            raise MaskomalyError(
+                f'prediction {prediction.shape} and label {label.shape} differ in shape'
+            )
+        known = label != IGNORE
+        pairs = []
+        for name, values in (('label', label[known]), ('prediction', prediction[known])):
+            if values.size and not (values.min() >= 0 and values.max() < self._classes):
+                wrong = values.max() if values.min() >= 0 else values.min()
+                raise MaskomalyError(
+                    f'{name} has class {wrong}; classes are 0 to {self._classes - 1}'
+                )
+            pairs.append(values.astype(np.int64))
+        codes = pairs[0] * self._classes + pairs[1]
+        self._matrix += np.bincount(codes, minlength=self._classes**2).reshape(self._matrix.shape)
+
+    def compute(self) -> SemanticResult:
+        """Return the figures of all images so far.
+
+        Raises:
+            MaskomalyError: no pixel had a label.
+
+        """
+        labelled, predicted = self._matrix.sum(1), self._matrix.sum(0)
+        right = np.diag(self._matrix)
+        if not labelled.any():
+            raise MaskomalyError('no pixel has a label other than 255 (ignore)')
+        iou = np.where(
+            labelled > 0, right / np.maximum(labelled + predicted - right, 1), float('nan')
+        )
+        return SemanticResult(
+            iou=tuple(map(float, iou)),
+            mean_iou=float(np.nanmean(iou)),
+            pixel_accuracy=float(right.sum() / labelled.sum()),
+        )
+
+
+def _stored(score: NDArray[Any]) -> NDArray[np.float16]:
+    """Round scores to what the benchmark stores."""
+    with np.errstate(over='ignore'):
+        return np.ascontiguousarray(score, dtype=np.float16)
+
+
+def _float16_below(threshold: float) -> np.float16:
+    """Return the largest float16 that is not above threshold: stored scores compare alike."""
+    rounded: np.float16 = np.float16(threshold)
+    if float(rounded) > threshold:
+        rounded = np.nextafter(rounded, np.float16(-np.inf))
+    return rounded
+
+
+def _checked_label(label: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    label = np.asarray(label)
+    if label.shape != shape:
+        raise MaskomalyError(f'score map {shape} and label {label.shape} differ in shape')
+    if label.dtype == np.bool_:
+        return label.astype(np.uint8)
+    wrong = (label != 0) & (label != 1) & (label != IGNORE)
+    if wrong.any():
+        raise MaskomalyError(
+            f'label has value {label[wrong][0]}; it must be 0 (not anomaly), 1 (anomaly) '
+            'or 255 (ignore)'
+        )
+    return label.astype(np.uint8, copy=False)
