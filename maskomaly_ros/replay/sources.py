@@ -1,0 +1,465 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Recorded drives as a stream of frames: videos, folders of images, rosbags.
+
+Every frame comes out, in order, as RGB with its own stamp. A frame that cannot be decoded is
+named in `Source.problems` and in the log, and the next one follows.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskomaly_ros.encodings import decode_compressed, decode_image
+from maskomaly_ros.errors import MaskomalyError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rosbags.interfaces import Connection
+    from typing_extensions import Self
+
+_LOG = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+)
+BAG_SUFFIXES = frozenset(('.bag', '.db3', '.mcap'))
+DEFAULT_RATE = 10.0
+
+# A frame of more pixels than this is taken for a damaged header, not for a picture.
+_MAX_PIXELS = 2**27
+_IMAGE_TYPES: dict[str, Callable[..., NDArray[np.uint8]]] = {
+    'sensor_msgs/msg/Image': decode_image,
+    'sensor_msgs/msg/CompressedImage': decode_compressed,
+}
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a recorded drive.
+
+    Attributes:
+        index: position in the source, from 0; frames that could not be decoded count.
+        stamp_ns: nanoseconds: the header stamp of a bag's message, else the time since the start.
+        image: RGB uint8 [H, W, 3].
+        name: what to call it in messages and files, such as the file name.
+        topic: topic it was recorded from; empty outside bags.
+        frame_id: frame of its header; empty outside bags.
+
+    """
+
+    index: int
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    name: str
+    topic: str = ''
+    frame_id: str = ''
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a source that could not be read.
+
+    Attributes:
+        index: position of the frame, from 0, or where reading ended.
+        name: what it is called.
+        reason: what is wrong with it.
+
+    """
+
+    index: int
+    name: str
+    reason: str
+
+
+class Source(ABC):
+    """A recorded drive. Use it in a `with` statement; each iteration starts from the beginning.
+
+    Attributes:
+        path: where it was opened.
+        rate: nominal frames per second (of one topic).
+        topics: the image topics that are read; empty outside bags.
+        problems: what could not be read, up to where the latest iteration has come.
+
+    """
+
+    path: Path
+    rate: float
+    topics: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[Problem] = []
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of frames, broken ones included; TypeError where nobody knows it."""
+
+    @abstractmethod
+    def _frames(self) -> Iterator[SourceFrame]:
+        """Yield the frames from the first."""
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        self.problems.clear()
+        return self._frames()
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (not every source holds something open)
+        """Release what it holds open."""
+
+    def _report(self, index: int, name: str, reason: object) -> None:
+        self.problems.append(Problem(index, name, str(reason)))
+        _LOG.warning('%s: %s: %s', self.path, name, reason)
+
+
+def open_source(
+    path: str | Path, *, topics: str | Sequence[str] | None = None, rate: float | None = None
+) -> Source:
+    """Open a video file, a folder of images or a rosbag.
+
+    Args:
+        path: a video; a folder of images, which are read in natural order (`2.png` before
+            `10.png`); a rosbag2 folder; one `.mcap` or `.db3` file; a ROS 1 `.bag`.
+        topics: image topics of a bag, raw or compressed; None takes the first that it holds.
+        rate: frames per second of a folder of images (default 10) or of a video without good
+            times of its own. A bag has stamps, so rate is refused there.
+
+    Raises:
+        MaskomalyError: the path is missing, of no known kind, or holds no frames.
+
+    """
+    path = Path(path).expanduser()
+    if rate is not None and not 0 < rate <= 1000:
+        raise MaskomalyError(f'rate {rate} is out of range: above 0, up to 1000 frames per second')
+    if not path.exists():
+        raise MaskomalyError(f'{path} does not exist')
+    bags = _bag_files(path)
+    if bags:
+        if rate is not None:
+            raise MaskomalyError(f'{path} is a bag, which has stamps of its own; leave rate out')
+        return BagSource(path, bags, [topics] if isinstance(topics, str) else topics)
+    if topics is not None:
+        raise MaskomalyError(f'{path} is no bag, so it has no topics {topics}; leave them out')
+    if path.is_dir():
+        return ImageFolder(path, rate or DEFAULT_RATE)
+    return VideoSource(path, rate)
+
+
+def _bag_files(path: Path) -> list[Path]:
+    """Return what makes up the bag at a path; empty where there is no bag."""
+    if path.is_file():
+        return [path] if path.suffix in BAG_SUFFIXES else []
+    if (path / 'metadata.yaml').is_file():
+        return [path]
+    # A recording that was cut off has no metadata.yaml; its files can be read one by one. A
+    # folder may also hold the parts of a split ROS 1 bag.
+    files = [p for p in _natural_order(path.iterdir()) if p.suffix in BAG_SUFFIXES]
+    if len({p.suffix for p in files}) > 1:
+        raise MaskomalyError(
+            f'{path} holds bags of several kinds: {", ".join(p.name for p in files)}; open one'
+        )
+    return files
+
+
+def _natural_order(paths: Iterable[Path]) -> list[Path]:
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.findall(r'\d+|\D+', path.name)
+        return [(int(p), '') if p.isdecimal() else (-1, p) for p in parts]
+
+    return sorted(paths, key=lambda path: (key(path), path.name))
+
+
+class ImageFolder(Source):
+    """The images of a folder, in natural order, at a given rate.
+
+    Args:
+        path: the folder; folders inside it are not searched.
+        rate: frames per second that the stamps are made with.
+
+    Raises:
+        MaskomalyError: there are no images.
+
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        super().__init__(path)
+        self.rate = rate
+        self._files = _natural_order(
+            p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES
+        )
+        if not self._files:
+            folders = sorted(p.name for p in path.iterdir() if p.is_dir())
+            inside = f'; it has folders {", ".join(folders)}' if folders else ''
+            raise MaskomalyError(
+                f'{path} holds no images ({", ".join(sorted(IMAGE_SUFFIXES))}) and no bag{inside}'
+            )
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _frames(self) -> Iterator[SourceFrame]:
+        for index, file in enumerate(self._files):
+            try:
+                image = _read_image(file)
+            except OSError as error:
+                self._report(index, file.name, error.strerror)
+            except MaskomalyError as error:
+                self._report(index, file.name, error)
+            else:
+                yield SourceFrame(index, _nanoseconds(index, self.rate), image, file.name)
+
+
+@dataclass
+class _EncodedFile:
+    """An image file, in the shape of a sensor_msgs/CompressedImage."""
+
+    data: bytes
+    format: str
+
+
+def _read_image(file: Path) -> NDArray[np.uint8]:
+    data = file.read_bytes()
+    kind = file.suffix.lower()[1:]
+    if kind in ('jpeg', 'jpg', 'png', 'webp'):
+        return decode_compressed(_EncodedFile(data, kind), max_pixels=_MAX_PIXELS)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise MaskomalyError(f'{len(data)} bytes are no {kind} image, or a damaged one')
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+class VideoSource(Source):
+    """The frames of a video file.
+
+    PyAV rather than OpenCV, because it says which packet is damaged and goes on after it, where
+    OpenCV ends as if the video were over.
+
+    Args:
+        path: any file that FFmpeg reads.
+        rate: frames per second; None takes the times that the file holds.
+
+    Raises:
+        MaskomalyError: it is no video, or PyAV is not installed.
+
+    """
+
+    def __init__(self, path: Path, rate: float | None = None) -> None:
+        super().__init__(path)
+        try:
+            import av
+        except ImportError as error:
+            raise MaskomalyError(
+                f'reading {path} as a video needs PyAV: pip install av'
+            ) from error
+        self._av: Any = av
+        self._given_rate = rate
+        with self._container() as container:
+            stream = container.streams.video[0]
+            self._announced = stream.frames
+            self.rate = rate or float(stream.average_rate or 0) or DEFAULT_RATE
+
+    def __len__(self) -> int:
+        if not self._announced:
+            raise TypeError(f'{self.path} does not say how many frames it has')
+        return int(self._announced)
+
+    def _container(self) -> Any:
+        try:
+            container = self._av.open(str(self.path))
+        except (OSError, ValueError) as error:  # av.FFmpegError is always one of the two
+            raise MaskomalyError(
+                f'{self.path} is neither a video that FFmpeg reads, nor a folder of images, nor a '
+                f'bag ({", ".join(sorted(BAG_SUFFIXES))}): {_reason(error)}'
+            ) from error
+        if not container.streams.video:
+            container.close()
+            raise MaskomalyError(f'{self.path} has no video stream')
+        return container
+
+    def _frames(self) -> Iterator[SourceFrame]:
+        index = 0
+        with self._container() as container:
+            stream = container.streams.video[0]
+            # Frame threads would name a packet later than the damaged one.
+            stream.thread_type = 'SLICE'
+            for decoded in self._decode(container, stream):
+                name = f'frame {index}'
+                if isinstance(decoded, Exception):
+                    self._report(index, name, _reason(decoded))
+                elif decoded.is_corrupt:
+                    self._report(index, name, 'the decoder marks it as damaged')
+                else:
+                    yield SourceFrame(index, self._stamp(index, decoded), _upright(decoded), name)
+                index += 1
+        if index < self._announced:
+            self._report(
+                index, f'frame {index}', f'the video ends here, but announces {self._announced}'
+            )
+
+    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Yield decoded frames, and an exception for each packet that is not decodable."""
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (OSError, ValueError) as error:  # the file itself cannot be read further
+                yield error
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except (OSError, ValueError) as error:
+                yield error
+
+    def _stamp(self, index: int, frame: Any) -> int:
+        if self._given_rate or frame.pts is None:
+            return _nanoseconds(index, self.rate)
+        return int(frame.pts * Fraction(frame.time_base) * 1_000_000_000)
+
+
+def _upright(frame: Any) -> NDArray[np.uint8]:
+    """Return a decoded frame as RGB, turned as its display matrix (a phone's) says."""
+    image: NDArray[np.uint8] = frame.to_ndarray(format='rgb24')
+    turns = round(getattr(frame, 'rotation', 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+class BagSource(Source):
+    """The images of a rosbag: rosbag2 (sqlite3, mcap; split, compressed) or ROS 1.
+
+    Args:
+        path: what the user named.
+        files: the bag folder, or its storage files.
+        topics: image topics to read; None takes the first.
+
+    Raises:
+        MaskomalyError: the bag cannot be read, or does not have these topics as images.
+
+    """
+
+    def __init__(self, path: Path, files: list[Path], topics: Sequence[str] | None = None) -> None:
+        super().__init__(path)
+        try:
+            from rosbags import highlevel
+            from rosbags.typesys import Stores, get_typestore
+        except ImportError as error:
+            raise MaskomalyError(
+                f'reading the bag {path} needs rosbags: pip install rosbags'
+            ) from error
+        with ExitStack() as stack:
+            try:
+                # Recordings from before Iron carry no message definitions.
+                store = get_typestore(Stores.ROS2_HUMBLE)
+                self._reader = highlevel.AnyReader(files, default_typestore=store)
+                stack.enter_context(self._reader)
+            except Exception as error:  # a damaged file can fail in any way inside the reader
+                raise MaskomalyError(
+                    f'cannot read the bag {path}: {_reason(error)}; for a recording that was cut '
+                    'off try `ros2 bag reindex` (or `mcap recover`, `rosbag reindex`) first'
+                ) from error
+            self._connections = self._choose(topics)
+            self.topics = tuple(dict.fromkeys(c.topic for c in self._connections))
+            seconds = self._reader.duration / 1e9 if self._reader.message_count else 0.0
+            spaces = max(len(self) / len(self.topics) - 1, 0)
+            self.rate = spaces / seconds if spaces and seconds > 1e-6 else DEFAULT_RATE
+            self._stack = stack.pop_all()
+
+    def __len__(self) -> int:
+        return sum(connection.msgcount for connection in self._connections)
+
+    def close(self) -> None:
+        """Close the files of the bag."""
+        self._stack.close()
+
+    def _choose(self, topics: Sequence[str] | None) -> list[Connection]:
+        connections = self._reader.connections
+        images = dict.fromkeys(c.topic for c in connections if c.msgtype in _IMAGE_TYPES)
+        listing = ', '.join(sorted({f'{c.topic} ({c.msgtype})' for c in connections})) or 'nothing'
+        if not images:
+            raise MaskomalyError(f'the bag {self.path} has no image topic; it holds {listing}')
+        wanted = [next(iter(images))] if topics is None else list(topics)
+        missing = [topic for topic in wanted if topic not in images]
+        if missing or not wanted:
+            raise MaskomalyError(
+                f'the bag {self.path} has no image topic {", ".join(missing)}; it holds {listing}'
+            )
+        return [c for c in connections if c.topic in wanted and c.msgtype in _IMAGE_TYPES]
+
+    def _frames(self) -> Iterator[SourceFrame]:
+        messages = self._reader.messages(self._connections)
+        index = 0
+        while True:
+            try:
+                item = next(messages, None)
+            except Exception as error:  # as on opening
+                self._report(index, f'message {index}', f'reading ends here: {_reason(error)}')
+                return
+            if item is None:
+                break
+            connection, received_ns, data = item
+            name = f'{connection.topic} message {index}'
+            try:
+                message: Any = self._reader.deserialize(data, connection.msgtype)
+                image = _IMAGE_TYPES[connection.msgtype](message, max_pixels=_MAX_PIXELS)
+            except MaskomalyError as error:
+                self._report(index, name, error)
+            except Exception as error:  # what a corrupt message does to a deserializer is open
+                self._report(index, name, f'cannot be deserialized: {_reason(error)}')
+            else:
+                header = message.header
+                stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+                yield SourceFrame(
+                    index, stamp_ns or received_ns, image, name, connection.topic, header.frame_id
+                )
+            index += 1
+        if index < len(self):
+            self._report(
+                index, f'message {index}', f'the bag ends here, but announces {len(self)}'
+            )
+
+
+def _nanoseconds(index: int, rate: float) -> int:
+    return round(index * 1_000_000_000 / rate)
+
+
+def _reason(error: BaseException) -> str:
+    return f'{type(error).__name__}: {error}'
