@@ -1,0 +1,626 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Maskomaly's anomaly score from the raw masks of a mask network (Algorithm 1) and its ablations.
+
+Source: J. Ackermann, C. Sakaridis and F. Yu, "Maskomaly: Zero-Shot Mask Anomaly Segmentation",
+BMVC 2023. With m = sigmoid(mask logits, resized bilinearly) and p = softmax(class logits), whose
+last column is void ("no object"):
+
+    I      = ground queries ∪ {n : argmax p_n ≠ void and max p_n ≥ mask_threshold}
+    reject = min over I of (1 − m_n · max over inlier classes of p_n);   1 where I is empty
+    where two masks of I are above border_threshold: reject = min(reject, border_score)
+    accept = max over the anomalous queries of m_n · p_n[void];          0 where there are none
+    score  = reject_weight · reject + (1 − reject_weight) · accept
+
+This module needs torch and nothing else, so it serves any network that answers with masks.
+
+Two readings of the formulas make them cheap, and neither changes the result. 1 − x falls as x
+grows, so reject is one minus the largest m_n · p_n. Two masks are above a threshold exactly where
+the second largest is, and sigmoid is monotonic, so borders follow from the second largest logit.
+What remains are running maxima over the selected queries, one resized mask at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import numbers
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    'QuerySelection',
+    'ScoringParameters',
+    'Variant',
+    'accept_map',
+    'baseline_map',
+    'border_mask',
+    'reject_map',
+    'score_map',
+    'select_queries',
+]
+
+Variant = Literal['paper', 'reference_code']
+
+_logger = logging.getLogger(__name__)
+
+_VARIANT_DEFAULTS: Final[Mapping[str, Mapping[str, float]]] = {
+    'paper': {'mask_threshold': 0.3, 'border_score': 0.001},
+    'reference_code': {'mask_threshold': 0.7, 'border_score': 0.0},
+}
+_DEFAULT_OF_VARIANT: Final[Any] = None
+_LOGIT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _query_indices(name: str, queries: Iterable[int]) -> tuple[int, ...]:
+    if isinstance(queries, (str, bytes)) or not isinstance(queries, Iterable):
+        raise TypeError(f'{name} is {queries!r}; it must be a list of query indices')
+    indices = []
+    for query in queries:
+        try:
+            index = operator.index(query)
+        except TypeError:
+            raise TypeError(f'{name} holds {query!r}; a query index is an integer') from None
+        if isinstance(query, bool):
+            raise TypeError(f'{name} holds {query!r}; a query index is an integer, not a flag')
+        if index < 0:
+            raise ValueError(f'{name} holds {index}; query indices start at 0')
+        indices.append(index)
+    return tuple(dict.fromkeys(indices))
+
+
+def _fraction(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f'{name} is {value!r}; it must be a number from 0 to 1')
+    fraction = float(value)
+    if not 0 <= fraction <= 1:  # also refuses NaN
+        raise ValueError(f'{name} is {fraction}; it must lie from 0 to 1')
+    return fraction
+
+
+@dataclass(frozen=True)
+class ScoringParameters:
+    """Say how masks become a score; values are checked and frozen.
+
+    Query indices are 0-based and belong to one checkpoint. A list of queries is a set: what it
+    names twice counts once. Real numbers lie in [0, 1].
+
+    Two variants exist, because the program that the authors published differs from their paper:
+
+    =================  ===================================  ===================================
+    what               ``paper``                            ``reference_code``
+    =================  ===================================  ===================================
+    inlier confidence  max p ≥ ``mask_threshold``           max p > ``mask_threshold``
+    who makes borders  pairs in I                           pairs of all queries whose argmax
+                                                            is not void
+    ground queries     in I; weight is the largest inlier   in reject only; weight is the
+                       probability                          largest probability of any class
+    accept weight      p[void]                              largest probability of any class
+    =================  ===================================  ===================================
+
+    Attributes:
+        anomalous_queries: Queries that cover anomalies (set A). Without any, the score is reject
+            with borders alone, as with reject_weight 1.
+        ground_queries: Queries that always count as inliers.
+        mask_threshold: Confidence from which a query is an inlier. Left out (or None): 0.3 for
+            ``paper``, 0.7 for ``reference_code``.
+        border_threshold: Mask value above which a mask takes part in a border.
+        border_score: Most that reject may be on a border. Left out (or None): 0.001 for
+            ``paper``, 0 for ``reference_code``.
+        reject_weight: Weight λ of reject; accept has 1 − λ.
+        variant: ``paper`` or ``reference_code``.
+
+    Raises:
+        TypeError: Where a query is no integer or a number is no real number.
+        ValueError: Where a query is negative, a number outside [0, 1] or the variant unknown.
+
+    """
+
+    anomalous_queries: tuple[int, ...] = ()
+    ground_queries: tuple[int, ...] = ()
+    mask_threshold: float = _DEFAULT_OF_VARIANT
+    border_threshold: float = 0.1
+    border_score: float = _DEFAULT_OF_VARIANT
+    reject_weight: float = 0.6
+    variant: Variant = 'paper'
+
+    def __post_init__(self) -> None:
+        if self.variant not in _VARIANT_DEFAULTS:
+            known = ' or '.join(map(repr, _VARIANT_DEFAULTS))
+            raise ValueError(f'variant is {self.variant!r}; it must be {known}')
+        for name, value in _VARIANT_DEFAULTS[self.variant].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        for name in ('anomalous_queries', 'ground_queries'):
+            object.__setattr__(self, name, _query_indices(name, getattr(self, name)))
+        for name in ('mask_threshold', 'border_threshold', 'border_score', 'reject_weight'):
+            object.__setattr__(self, name, _fraction(name, getattr(self, name)))
+
+    @classmethod
+    def for_variant(cls, variant: Variant, **values: Any) -> ScoringParameters:
+        """Return the defaults of a variant, with values in place of those that they name.
+
+        Prefer this to ``dataclasses.replace(parameters, variant=…)``, which keeps the thresholds
+        of the variant that it started from.
+        """
+        return cls(variant=variant, **values)
+
+
+@dataclass(frozen=True)
+class QuerySelection:
+    """Name the queries that matter for one frame, with their weights.
+
+    Attributes:
+        inlier: Weight in reject of every inlier query (set I).
+        border_makers: Queries whose overlaps make borders.
+        anomalous: Weight in accept of every anomalous query (set A).
+
+    """
+
+    inlier: Mapping[int, float] = field(default_factory=dict)
+    border_makers: frozenset[int] = frozenset()
+    anomalous: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> list[int]:
+        """Return every query that has a part in the score, ascending."""
+        return sorted({*self.inlier, *self.border_makers, *self.anomalous})
+
+
+@torch.no_grad()
+def score_map(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    parameters: ScoringParameters = ScoringParameters(),
+    *,
+    extent: Sequence[float] | None = None,
+) -> Tensor:
+    """Return the anomaly score of every pixel (Maskomaly, Algorithm 1).
+
+    Computes in float32, or in float64 where the mask logits are float64, on the device of the
+    mask logits. Holds a handful of maps of the output size, whatever the number of queries.
+
+    Args:
+        mask_logits: Mask logits [N, h, w] or [B, N, h, w]; float16, bfloat16, float32 or float64.
+        class_logits: Class logits [N, C+1] or [B, N, C+1], void last, of one of the same types.
+        size: Height and width in pixels of the score map.
+        parameters: Queries, thresholds, weight and variant.
+        extent: Height and width, in mask pixels from the top left, of the part of the masks that
+            shows the frame; the rest is padding of the network input. Output pixel x looks at
+            (x + 0.5) · extent / size − 0.5. Default: the masks have no padding.
+
+    Returns:
+        Score in [0, 1], 1 = anomalous: float32 [H, W], or [B, H, W] for a batch.
+
+    Raises:
+        TypeError: Where an input is no tensor of real numbers or size holds no integers.
+        ValueError: Where shapes do not fit, logits are NaN or infinite, or size or extent is out
+            of range.
+        IndexError: Where parameters name a query that the network does not have.
+
+    """
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    if not parameters.anomalous_queries:
+        _log_missing_anomalous_queries()
+    return prediction.collect(
+        _score(prediction.reduce(frame, selection), parameters)
+        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    )
+
+
+@torch.no_grad()
+def reject_map(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    parameters: ScoringParameters = ScoringParameters(),
+    *,
+    extent: Sequence[float] | None = None,
+) -> Tensor:
+    """Return reject alone, without borders: how little the inlier queries claim each pixel.
+
+    Arguments and errors are those of :func:`score_map`.
+
+    Returns:
+        float32 [H, W] or [B, H, W] in [0, 1]; 1 where a frame has no inlier query.
+
+    """
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    return prediction.collect(
+        1 - prediction.reduce(frame, QuerySelection(inlier=selection.inlier)).inlier
+        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    )
+
+
+@torch.no_grad()
+def border_mask(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    parameters: ScoringParameters = ScoringParameters(),
+    *,
+    extent: Sequence[float] | None = None,
+) -> Tensor:
+    """Return where two masks overlap, which is where score_map holds reject at border_score.
+
+    Arguments and errors are those of :func:`score_map`.
+
+    Returns:
+        bool [H, W] or [B, H, W].
+
+    """
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    return prediction.collect(
+        _borders(
+            prediction.reduce(frame, QuerySelection(border_makers=selection.border_makers)),
+            parameters,
+        )
+        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    )
+
+
+@torch.no_grad()
+def accept_map(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    parameters: ScoringParameters = ScoringParameters(),
+    *,
+    extent: Sequence[float] | None = None,
+) -> Tensor:
+    """Return accept alone: how strongly the anomalous queries claim each pixel.
+
+    Arguments and errors are those of :func:`score_map`.
+
+    Returns:
+        float32 [H, W] or [B, H, W] in [0, 1]; 0 without anomalous queries.
+
+    """
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    return prediction.collect(
+        prediction.reduce(frame, QuerySelection(anomalous=selection.anomalous)).anomalous
+        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    )
+
+
+@torch.no_grad()
+def baseline_map(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    *,
+    extent: Sequence[float] | None = None,
+) -> Tensor:
+    """Return the baseline that Maskomaly is compared with (equation 4).
+
+    Of every pixel only the strongest mask speaks, n = argmax m_n: the score is m_n where its
+    class is void and 1 − m_n where it is not. Arguments and errors are those of
+    :func:`score_map`.
+
+    Returns:
+        float32 [H, W] or [B, H, W] in [0, 1], 1 = anomalous.
+
+    """
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    void = _is_void(_class_logits_on_cpu(class_logits)).tolist()
+    return prediction.collect(prediction.baseline(frame, row) for frame, row in enumerate(void))
+
+
+@torch.no_grad()
+def select_queries(
+    class_logits: Tensor, parameters: ScoringParameters
+) -> tuple[QuerySelection, ...]:
+    """Return, frame by frame, the queries that score_map uses.
+
+    Args:
+        class_logits: Class logits [N, C+1] or [B, N, C+1], void last.
+        parameters: Queries, thresholds and variant.
+
+    Returns:
+        One selection a frame; one in all without a batch dimension.
+
+    Raises:
+        TypeError: Where class_logits is no tensor of real numbers.
+        ValueError: Where its shape does not fit or it holds NaN or infinity.
+        IndexError: Where parameters name a query that the network does not have.
+
+    """
+    logits = _class_logits_on_cpu(class_logits)
+    queries = logits.shape[1]
+    for name in ('anomalous_queries', 'ground_queries'):
+        for query in getattr(parameters, name):
+            if query >= queries:
+                raise IndexError(
+                    f'{name} names query {query}, but the network has {queries} (0 to '
+                    f'{queries - 1}): the list belongs to another checkpoint'
+                )
+
+    probabilities = logits.softmax(-1)
+    largest = probabilities.amax(-1)
+    largest_inlier = probabilities[..., :-1].amax(-1)
+    not_void = ~_is_void(logits)
+    if parameters.variant == 'reference_code':
+        inlier = not_void & (largest > parameters.mask_threshold)
+        border_makers = not_void
+        reject_weights, accept_weights = largest, largest
+    else:
+        inlier = not_void & (largest >= parameters.mask_threshold)
+        inlier[:, list(parameters.ground_queries)] = True
+        border_makers = inlier
+        reject_weights, accept_weights = largest_inlier, probabilities[..., -1]
+
+    ground = dict.fromkeys(parameters.ground_queries)
+    return tuple(
+        QuerySelection(
+            inlier={n: rejects[n] for n in _indices(inlier[frame]) | ground.keys()},
+            border_makers=frozenset(_indices(border_makers[frame])),
+            anomalous={n: accepts[n] for n in parameters.anomalous_queries},
+        )
+        for frame, (rejects, accepts) in enumerate(
+            zip(reject_weights.tolist(), accept_weights.tolist(), strict=True)
+        )
+    )
+
+
+class _Maxima(NamedTuple):
+    """Hold what one frame's masks reduce to, each [H, W].
+
+    Attributes:
+        inlier: Largest m_n · weight of the inlier queries, 0 without any.
+        second_logit: Second largest mask logit of the border makers, −inf with fewer than two.
+        anomalous: Largest m_n · weight of the anomalous queries, 0 without any.
+
+    """
+
+    inlier: Tensor
+    second_logit: Tensor
+    anomalous: Tensor
+
+
+class _Prediction:
+    """Check the masks of a batch of frames and reduce them, one resized mask at a time."""
+
+    def __init__(
+        self,
+        mask_logits: Tensor,
+        class_logits: Tensor,
+        size: Sequence[int],
+        extent: Sequence[float] | None,
+    ) -> None:
+        _check_shape('mask_logits', mask_logits, ('N', 'h', 'w'))
+        _check_shape('class_logits', class_logits, ('N', 'C+1'))
+        if mask_logits.shape[:-2] != class_logits.shape[:-1]:
+            raise ValueError(
+                f'mask_logits is {_shape(mask_logits)} and class_logits is '
+                f'{_shape(class_logits)}: both must be of the same queries and frames'
+            )
+        self._batched = mask_logits.ndim == 4
+        self._masks = _as_batch(mask_logits, 3)
+        double = mask_logits.dtype == torch.float64
+        self._dtype = torch.float64 if double else torch.float32
+        _check_finite('mask_logits', mask_logits, self._dtype)
+
+        self._size = _output_size(size)
+        height, width = _visible_part(extent, mask_logits.shape[-2:])
+        device = mask_logits.device
+        self._rows = _Axis.sample(self._size[0], height, device, self._dtype)
+        self._columns = _Axis.sample(self._size[1], width, device, self._dtype)
+        self._logits = self._map()
+        self._scratch = self._map()
+
+    def reduce(self, frame: int, selection: QuerySelection) -> _Maxima:
+        """Return the running maxima of the selected queries of one frame."""
+        maxima = _Maxima(self._map(0), self._map(-math.inf), self._map(0))
+        largest_logit = self._map(-math.inf)
+        scratch = self._scratch
+        for query in selection.queries:
+            logits = self._resize(self._masks[frame, query])
+            if query in selection.border_makers:
+                torch.minimum(largest_logit, logits, out=scratch)
+                torch.maximum(maxima.second_logit, scratch, out=maxima.second_logit)
+                torch.maximum(largest_logit, logits, out=largest_logit)
+            if query not in selection.inlier and query not in selection.anomalous:
+                continue
+            mask = logits.sigmoid_()
+            for weights, largest in (
+                (selection.inlier, maxima.inlier),
+                (selection.anomalous, maxima.anomalous),
+            ):
+                if query in weights:
+                    torch.mul(mask, weights[query], out=scratch)
+                    torch.maximum(largest, scratch, out=largest)
+        return maxima
+
+    def baseline(self, frame: int, void: Sequence[bool]) -> Tensor:
+        """Return equation 4 for one frame, given which of its queries are void."""
+        strongest = self._map(-math.inf)
+        strongest_is_void = torch.zeros_like(strongest, dtype=torch.bool)
+        for mask, is_void in zip(self._masks[frame], void, strict=True):
+            logits = self._resize(mask)
+            stronger = logits > strongest  # strictly: of equal masks argmax takes the first
+            torch.maximum(strongest, logits, out=strongest)
+            if is_void:
+                strongest_is_void |= stronger
+            else:
+                strongest_is_void &= ~stronger
+        return torch.where(strongest_is_void, strongest, -strongest).sigmoid_()
+
+    def collect(self, maps: Iterable[Tensor]) -> Tensor:
+        """Return the maps of all frames in the shape that the input had."""
+        results = [m if m.dtype == torch.bool else m.float() for m in maps]
+        return torch.stack(results) if self._batched else results[0]
+
+    def _map(self, value: float | None = None) -> Tensor:
+        empty = torch.empty(self._size, dtype=self._dtype, device=self._masks.device)
+        return empty if value is None else empty.fill_(value)
+
+    def _resize(self, mask: Tensor) -> Tensor:
+        """Resize one mask bilinearly into a buffer that the next call overwrites.
+
+        The same as F.interpolate(mode='bilinear', align_corners=False), in less than half of its
+        time on a CPU, because the rows of the output are plain mixtures of two whole rows.
+        """
+        rows, columns = self._rows, self._columns
+        mask = mask.to(self._dtype)
+        wide = torch.lerp(
+            mask.index_select(1, columns.lower),
+            mask.index_select(1, columns.upper),
+            columns.weight,
+        )
+        torch.index_select(wide, 0, rows.lower, out=self._logits)
+        torch.index_select(wide, 0, rows.upper, out=self._scratch)
+        return self._logits.lerp_(self._scratch, rows.weight[:, None])
+
+
+class _Axis(NamedTuple):
+    """Say between which two mask pixels each output pixel lies, and how far along."""
+
+    lower: Tensor
+    upper: Tensor
+    weight: Tensor
+
+    @classmethod
+    def sample(cls, pixels: int, extent: float, device: torch.device, dtype: torch.dtype) -> _Axis:
+        last = math.ceil(extent) - 1
+        position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (extent / pixels) - 0.5
+        position.clamp_(0, last)
+        lower = position.long()
+        return cls(
+            lower.to(device),
+            (lower + 1).clamp_(max=last).to(device),
+            (position - lower).to(device, dtype),
+        )
+
+
+def _score(maxima: _Maxima, parameters: ScoringParameters) -> Tensor:
+    reject = 1 - maxima.inlier
+    borders = _borders(maxima, parameters)
+    reject = torch.where(borders, reject.clamp(max=parameters.border_score), reject)
+    if not parameters.anomalous_queries:
+        return reject
+    return maxima.anomalous.lerp_(reject, parameters.reject_weight)
+
+
+def _borders(maxima: _Maxima, parameters: ScoringParameters) -> Tensor:
+    return maxima.second_logit > _logit(parameters.border_threshold)
+
+
+def _logit(probability: float) -> float:
+    """Return the logit of a probability; sigmoid(logit) > 0 always holds and > 1 never does."""
+    if probability <= 0:
+        return -math.inf
+    if probability >= 1:
+        return math.inf
+    return math.log(probability) - math.log1p(-probability)
+
+
+def _class_logits_on_cpu(class_logits: Tensor) -> Tensor:
+    """Return checked class logits, float64 [B, N, C+1]: a few thousand numbers, one transfer."""
+    _check_shape('class_logits', class_logits, ('N', 'C+1'))
+    if class_logits.shape[-1] < 2:
+        raise ValueError(
+            f'class_logits is {_shape(class_logits)}; it needs one inlier class at least, and '
+            'void last'
+        )
+    logits = _as_batch(class_logits, 2).cpu().double()
+    _check_finite('class_logits', logits, logits.dtype)
+    return logits
+
+
+def _is_void(class_logits: Tensor) -> Tensor:
+    return class_logits.argmax(-1) == class_logits.shape[-1] - 1
+
+
+def _indices(flags: Tensor) -> set[int]:
+    return set(flags.nonzero().flatten().tolist())
+
+
+def _as_batch(tensor: Tensor, dimensions: int) -> Tensor:
+    return tensor if tensor.ndim > dimensions else tensor[None]
+
+
+@functools.cache
+def _log_missing_anomalous_queries() -> None:
+    """Say it once a process: a node would otherwise repeat it with every frame."""
+    _logger.warning(
+        'No anomalous queries are given: the score is reject with borders alone (reject_weight 1)'
+    )
+
+
+def _check_shape(name: str, logits: Tensor, dimensions: tuple[str, ...]) -> None:
+    if not isinstance(logits, Tensor):
+        raise TypeError(f'{name} is a {type(logits).__name__}; it must be a torch.Tensor')
+    if logits.dtype not in _LOGIT_TYPES:
+        known = ', '.join(str(dtype).removeprefix('torch.') for dtype in _LOGIT_TYPES)
+        raise TypeError(f'{name} holds {logits.dtype}; it must be one of {known}')
+    rank = len(dimensions)
+    if logits.ndim not in (rank, rank + 1):
+        wanted = ', '.join(dimensions)
+        raise ValueError(f'{name} is {_shape(logits)}; it must be [{wanted}] or [B, {wanted}]')
+    if 0 in logits.shape:
+        raise ValueError(f'{name} is {_shape(logits)}; no dimension may be empty')
+
+
+def _check_finite(name: str, logits: Tensor, dtype: torch.dtype) -> None:
+    """Refuse NaN, infinity and values so far apart that mixing two of them overflows."""
+    lowest, highest = (float(value) for value in torch.stack(torch.aminmax(logits)).tolist())
+    if highest - lowest <= torch.finfo(dtype).max:  # false for NaN
+        return
+    wrong = (~logits.isfinite()).nonzero()
+    if len(wrong) == 0:
+        raise ValueError(f'{name} spans {lowest:g} to {highest:g}, more than {dtype} can hold')
+    where = tuple(wrong[0].tolist())
+    raise ValueError(
+        f'{name} holds {float(logits[where])} at {list(where)}; run the network in a precision '
+        'that does not overflow, such as bfloat16 or float32'
+    )
+
+
+def _output_size(size: Sequence[int]) -> tuple[int, int]:
+    try:
+        height, width = (operator.index(pixels) for pixels in size)
+    except TypeError:
+        raise TypeError(f'size is {size!r}; it must be (height, width) in whole pixels') from None
+    except ValueError:
+        raise ValueError(f'size is {size!r}; it must be (height, width)') from None
+    if height < 1 or width < 1:
+        raise ValueError(f'size is {(height, width)}; height and width must be 1 or more')
+    return height, width
+
+
+def _visible_part(extent: Sequence[float] | None, mask_size: Sequence[int]) -> tuple[float, float]:
+    if extent is None:
+        return cast('tuple[float, float]', tuple(map(float, mask_size)))
+    try:
+        height, width = (float(length) for length in extent)
+    except (TypeError, ValueError):
+        raise ValueError(f'extent is {extent!r}; it must be (height, width)') from None
+    if not (0 < height <= mask_size[0] and 0 < width <= mask_size[1]):  # also refuses NaN
+        raise ValueError(
+            f'extent is {(height, width)}; it must be above 0 and at most {tuple(mask_size)}, '
+            'the size of the masks'
+        )
+    return height, width
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))
