@@ -1,0 +1,346 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a ROS package has to be: complete, consistent, licensed, and built of the right parts."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = 'maskomaly_ros'
+PACKAGE = ROOT / NAME
+HEADER = """\
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""
+# Modules whose distribution has another name.
+DISTRIBUTIONS = {'cv2': 'opencv-python', 'sklearn': 'scikit-learn', 'yaml': 'pyyaml'}
+# In distributions of ROS only, not among its wheels.
+WITHOUT_WHEEL = {'cv_bridge', 'vision_msgs'}
+# Backends and profilers that are used where somebody has installed them.
+OPTIONAL = {'detectron2', 'mask2former'}
+OUTER_PARTS = {'node', 'replay', 'evaluation', 'training', 'demo', 'cli'}
+
+
+def modules(*folders: str) -> list[Path]:
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob('*.py'))]
+    assert found
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names of everything that a module imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path} has a relative import'
+            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+    return names
+
+
+def packages(path: Path) -> set[str]:
+    """Return the top-level packages that a module imports from outside Python and this one."""
+    top = {name.partition('.')[0] for name in imports(path)}
+    return top - set(sys.stdlib_module_names) - {NAME}
+
+
+def own_parts(path: Path) -> set[str]:
+    """Return the modules and subpackages of ours that a module imports."""
+    return {name.split('.')[1] for name in imports(path) if name.startswith(f'{NAME}.')}
+
+
+@pytest.fixture(scope='module')
+def setup() -> Iterator[Any]:
+    """Yield what setup.py and setup.cfg describe, read as colcon reads it."""
+    pytest.importorskip('setuptools')
+    from distutils.core import run_setup
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield run_setup('setup.py', stop_after='config')
+
+
+@pytest.fixture(scope='module')
+def manifest() -> ElementTree.Element:
+    return ElementTree.parse(ROOT / 'package.xml').getroot()
+
+
+def texts(manifest: ElementTree.Element, tag: str) -> list[str]:
+    return [element.text or '' for element in manifest.findall(tag)]
+
+
+def requirement_names(requirements: list[str]) -> set[str]:
+    return {re.split(r'[\[<>=!~; ]', text)[0].lower() for text in requirements}
+
+
+@pytest.mark.parametrize(
+    'path',
+    [ROOT / 'setup.py', *modules(NAME, 'launch', 'test', 'tools', 'benchmarks')],
+    ids=name_of,
+)
+def test_every_module_begins_with_the_licence(path: Path) -> None:
+    assert path.read_text(encoding='utf-8').startswith(HEADER)
+
+
+def test_manifest_is_a_valid_format_3(manifest: ElementTree.Element) -> None:
+    assert manifest.tag == 'package'
+    assert manifest.get('format') == '3'
+    assert re.fullmatch('[a-z][a-z0-9_]+', texts(manifest, 'name')[0])
+    assert re.fullmatch(r'\d+\.\d+\.\d+', texts(manifest, 'version')[0])
+    for tag in ('name', 'version', 'description'):
+        assert len(manifest.findall(tag)) == 1
+    assert texts(manifest, 'license') == ['Apache-2.0']
+    assert all('@' in element.get('email', '') for element in manifest.findall('maintainer'))
+    assert manifest.findtext('export/build_type') == 'ament_python'
+    for tag in ('exec_depend', 'test_depend'):
+        assert texts(manifest, tag) == sorted(set(texts(manifest, tag)), key=by_origin)
+    assert not set(texts(manifest, 'exec_depend')) & set(texts(manifest, 'test_depend'))
+
+
+def by_origin(dependency: str) -> tuple[bool, str]:
+    """Sort packages of ROS before those of the operating system."""
+    return dependency.startswith('python3-'), dependency
+
+
+def test_manifest_pleases_the_parser_of_the_build_tools() -> None:
+    catkin_package = pytest.importorskip('catkin_pkg.package')
+    warnings: list[str] = []
+    package = catkin_package.parse_package(str(ROOT / 'package.xml'), warnings=warnings)
+    package.validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_manifest_agrees_with_setup(manifest: ElementTree.Element, setup: Any) -> None:
+    described = setup.metadata
+    maintainer = manifest.find('maintainer')
+    assert maintainer is not None
+    assert texts(manifest, 'name') == [described.name]
+    assert texts(manifest, 'version') == [described.version]
+    assert texts(manifest, 'description') == [described.description]
+    assert texts(manifest, 'license') == [described.license]
+    assert texts(manifest, 'author') == [described.author]
+    assert maintainer.text == described.maintainer
+    assert maintainer.get('email') == described.maintainer_email
+
+
+def test_version_is_that_of_the_package(setup: Any) -> None:
+    import maskomaly_ros
+
+    assert setup.metadata.version == maskomaly_ros.__version__
+
+
+def test_every_launch_and_config_file_is_installed(setup: Any) -> None:
+    installed = {
+        f'{folder}/{Path(source).name}': source
+        for folder, sources in setup.data_files
+        for source in sources
+    }
+    files = [path for folder in ('launch', 'config') for path in (ROOT / folder).rglob('*')]
+    wanted = {
+        f'share/{NAME}/{name_of(path)}': name_of(path)
+        for path in files
+        if path.is_file() and path.suffix != '.pyc'
+    }
+    assert len(wanted) >= 4
+    wanted['share/ament_index/resource_index/packages/' + NAME] = f'resource/{NAME}'
+    wanted[f'share/{NAME}/package.xml'] = 'package.xml'
+    assert installed == wanted
+
+
+def test_every_part_of_the_package_is_installed(setup: Any) -> None:
+    folders = {path.parent.relative_to(ROOT).as_posix() for path in modules(NAME)}
+    assert set(setup.packages) == {folder.replace('/', '.') for folder in folders}
+    others = [path for path in PACKAGE.rglob('*') if path.is_file()]
+    assert set(setup.package_data[NAME]) == {
+        path.relative_to(PACKAGE).as_posix()
+        for path in others
+        if path.suffix not in {'.py', '.pyc'}
+    }
+
+
+def test_every_executable_has_its_function(setup: Any) -> None:
+    scripts = setup.entry_points['console_scripts']
+    assert {script.split(' = ')[0] for script in scripts} == {'maskomaly', 'maskomaly_node'}
+    for script in scripts:
+        module, _, function = script.split(' = ')[1].partition(':')
+        tree = ast.parse((ROOT / f'{module.replace(".", "/")}.py').read_text(encoding='utf-8'))
+        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_import_is_a_declared_dependency(manifest: ElementTree.Element, setup: Any) -> None:
+    of_ros = set(texts(manifest, 'exec_depend'))
+    extras = setup.extras_require
+    of_pip = requirement_names([*setup.install_requires, *chain(*extras.values())])
+    missing = {
+        f'{name_of(path)}: {package}'
+        for path in modules(NAME)
+        for package in packages(path) - of_ros - OPTIONAL
+        if DISTRIBUTIONS.get(package, package.replace('_', '-')) not in of_pip
+    }
+    assert missing == set()
+    wheels = {
+        f'ros-{package.replace("_", "-")}'
+        for path in modules(NAME)
+        for package in packages(path) & of_ros - WITHOUT_WHEEL
+    }
+    assert wheels <= requirement_names(extras['ros'])
+
+
+def test_launch_files_import_declared_dependencies(manifest: ElementTree.Element) -> None:
+    declared = set(texts(manifest, 'exec_depend')) | {'yaml'}
+    for path in modules('launch'):
+        assert packages(path) <= declared
+
+
+def test_only_the_node_imports_ros(manifest: ElementTree.Element) -> None:
+    of_ros = set(texts(manifest, 'exec_depend')) - {'ament_index_python'}
+    users = {path for path in modules(NAME) if packages(path) & of_ros}
+    assert {path for path in users if path.parent != PACKAGE / 'node'} == set()
+
+
+def test_only_networks_and_training_import_network_libraries() -> None:
+    users = {path for path in modules(NAME) if packages(path) & {'transformers', *OPTIONAL}}
+    assert {path.parent.name for path in users} <= {'networks', 'training'}
+
+
+def test_scoring_imports_torch_and_nothing_of_ours() -> None:
+    scoring = PACKAGE / 'scoring.py'
+    assert packages(scoring) == {'torch'}
+    assert own_parts(scoring) == set()
+
+
+def test_scoring_loads_neither_ros_nor_a_network_library() -> None:
+    program = f'import sys, {NAME}.scoring; print(*sys.modules)'
+    answer = subprocess.run(
+        [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(answer.stdout.split())
+    assert 'torch' in loaded
+    assert not loaded & {'rclpy', 'transformers', 'detectron2', 'sensor_msgs'}
+
+
+def test_arrows_point_inwards() -> None:
+    for path in modules(NAME):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+        if part not in OUTER_PARTS:
+            assert not own_parts(path) & OUTER_PARTS, name_of(path)
+        if part in {'networks', 'obstacles', 'queries', 'scoring', 'visualization'}:
+            assert 'detector' not in own_parts(path), name_of(path)
+        if part != 'cli':
+            assert 'cli' not in own_parts(path), name_of(path)
+
+
+def installed_files(share: Path) -> set[str]:
+    """Return what is in share/maskomaly_ros, less what pip has compiled there."""
+    files = (path for path in share.rglob('*') if path.is_file() and path.suffix != '.pyc')
+    return {path.relative_to(share).as_posix() for path in files}
+
+
+def shared_files(setup: Any) -> set[str]:
+    """Return what has to be in share/maskomaly_ros, relative to it."""
+    prefix = f'share/{NAME}'
+    return {
+        f'{folder}/{Path(source).name}'.removeprefix(f'{prefix}/')
+        for folder, sources in setup.data_files
+        for source in sources
+        if folder.startswith(prefix)
+    }
+
+
+def outside_the_checkout(**variables: str) -> dict[str, str]:
+    """Return the environment less what leads Python to this checkout."""
+    return {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'} | variables
+
+
+@pytest.mark.slow
+def test_pip_installs_everything(setup: Any, tmp_path: Path) -> None:
+    command = [sys.executable, 'setup.py', '--quiet', 'egg_info', '--egg-base', tmp_path]
+    command += ['build', '--build-base', tmp_path / 'build']
+    subprocess.run([*command, 'bdist_wheel', '--dist-dir', tmp_path], cwd=ROOT, check=True)
+    [wheel] = tmp_path.glob('*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {f'{NAME}/{name}' for name in setup.package_data[NAME]} <= names
+    assert {name_of(path) for path in modules(NAME)} <= names
+
+    prefix = tmp_path / 'prefix'
+    pip = [sys.executable, '-m', 'pip', '--isolated', 'install', '--no-index', '--no-deps']
+    subprocess.run(
+        [*pip, '--prefix', prefix, wheel], cwd=tmp_path, env=outside_the_checkout(), check=True
+    )
+    assert {path.name for path in (prefix / 'bin').iterdir()} == {'maskomaly', 'maskomaly_node'}
+    assert installed_files(prefix / 'share' / NAME) == shared_files(setup)
+
+
+@pytest.mark.slow
+def test_colcon_builds_a_workspace(setup: Any, tmp_path: Path) -> None:
+    pytest.importorskip('colcon_ros', reason='needs colcon')
+    pytest.importorskip('ament_package', reason='needs a ROS distribution or ros-ament-package')
+    (tmp_path / 'src').mkdir()
+    (tmp_path / 'src' / NAME).symlink_to(ROOT)
+    colcon = [sys.executable, '-m', 'colcon', 'build', '--executor', 'sequential']
+    subprocess.run(colcon, cwd=tmp_path, env=outside_the_checkout(), check=True)
+
+    prefix = tmp_path / 'install' / NAME
+    assert shared_files(setup) <= installed_files(prefix / 'share' / NAME)
+    assert (prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / NAME).is_file()
+    executables = prefix / 'lib' / NAME
+    assert {path.name for path in executables.iterdir()} == {'maskomaly', 'maskomaly_node'}
+
+    # What `source install/setup.bash` sets.
+    [site_packages] = prefix.glob('lib/python3*/site-packages')
+    overlay = outside_the_checkout(PYTHONPATH=str(site_packages), AMENT_PREFIX_PATH=str(prefix))
+    program = f'import {NAME}.share as share; print(share.__file__, share.share_directory())'
+    answer = subprocess.run(
+        [sys.executable, '-c', program],
+        cwd=tmp_path, env=overlay, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    module, share = map(Path, answer.stdout.split())
+    assert site_packages in module.parents
+    assert share == prefix / 'share' / NAME
+    answer = subprocess.run(
+        [executables / 'maskomaly', '--help'],
+        cwd=tmp_path, env=overlay, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert 'demo' in answer.stdout
