@@ -1,0 +1,167 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Data sets: every layout, and every way in which a folder can be wrong."""
+
+from __future__ import annotations
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset
+from maskomaly_ros.training.classes import CLASS_NAMES
+
+
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.ascontiguousarray(array))
+    return path
+
+
+def picture(height=6, width=8):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def write_pair(folder, layout, name, values, suffix='png'):
+    """Write an image and a label with the given values; return their paths."""
+    image, label = (
+        folder / pattern.replace('{name}', name).replace('.*', f'.{suffix}')
+        for pattern in (LAYOUTS[layout].images, LAYOUTS[layout].labels)
+    )
+    raw = np.resize(np.array(values, np.uint8), (6, 8))
+    return write(image, picture()), write(label, raw)
+
+
+@pytest.mark.parametrize(
+    ('layout', 'values', 'expected'),
+    [
+        ('anomaly_track', [0, 1, 255], [0, 1, 255]),
+        ('obstacle_track', [0, 1, 255], [0, 1, 255]),
+        ('plain', [0, 1, 255], [0, 1, 255]),
+        ('camvid', list(range(12)), [6, 5, 4, 0, 1, 5, 4, 4, 3, 2, 2, 255]),
+        ('idd_lite', [0, 1, 2, 3, 4, 5, 6, 255], [0, 1, 2, 3, 4, 5, 6, 255]),
+    ],
+)
+def test_every_layout_is_read(tmp_path, layout, values, expected):
+    for name in ('b.with.dots', 'a'):
+        write_pair(tmp_path, layout, name, values)
+    dataset = open_dataset(f'{layout}:{tmp_path}')
+    assert len(dataset) == 2
+    assert not dataset.skipped
+    (first, image, label), (second, *_) = dataset.read()
+    assert [first.name, second.name] == ['a', 'b.with.dots']
+    assert image.shape == (6, 8, 3)
+    assert image.dtype == label.dtype == np.uint8
+    assert np.array_equal(label, np.resize(np.array(expected), (6, 8)))
+
+
+def test_images_are_rgb(tmp_path):
+    image, _ = write_pair(tmp_path, 'plain', 'a', [0])
+    write(image, np.full((6, 8, 3), (255, 0, 0), np.uint8))  # blue, as OpenCV has it
+    (_, read, _), *_ = open_dataset(f'plain:{tmp_path}').read()
+    assert read[0, 0].tolist() == [0, 0, 255]
+
+
+def test_plain_takes_any_format_and_folders_below(tmp_path):
+    write_pair(tmp_path, 'plain', 'a', [0, 1], suffix='webp')
+    write(tmp_path / 'images' / 'night' / 'a.jpg', picture())
+    write(tmp_path / 'labels' / 'night' / 'a.png', np.zeros((6, 8), np.uint8))
+    (tmp_path / 'images' / 'notes.txt').write_text('not an image')
+    dataset = open_dataset(f'plain:{tmp_path}')
+    assert [sample.name for sample in dataset.samples] == ['a', 'night/a']
+    assert not dataset.skipped
+
+
+def test_unusable_pairs_are_named_and_skipped(tmp_path, caplog):
+    for name in ('good', 'broken', 'empty', 'small', 'colourful', 'unknown', 'lonely', 'twice'):
+        write_pair(tmp_path, 'plain', name, [0, 1])
+    images, labels = tmp_path / 'images', tmp_path / 'labels'
+    (images / 'broken.png').write_bytes(b'\x89PNG but no more')
+    (labels / 'empty.png').write_bytes(b'')
+    write(labels / 'small.png', np.zeros((3, 8), np.uint8))
+    write(labels / 'colourful.png', picture())
+    write(labels / 'unknown.png', np.full((6, 8), 7, np.uint8))
+    (labels / 'lonely.png').unlink()
+    write(images / 'twice.jpg', picture())
+    write(labels / 'orphan.png', np.zeros((6, 8), np.uint8))
+
+    dataset = open_dataset(f'plain:{tmp_path}')
+    assert dataset.skipped.keys() == {'lonely', 'orphan', 'twice'}
+    for _ in range(2):  # a second pass finds the same
+        assert [sample.name for sample, *_ in dataset.read()] == ['good']
+    reasons = {
+        'broken': 'images/broken.png is not an image',
+        'empty': 'labels/empty.png is not an image',
+        'small': 'has 8 x 6 pixels, but .*labels/small.png has 8 x 3',
+        'colourful': r'colourful.png is uint8 \[6, 8, 3\]; a label has one channel',
+        'unknown': 'unknown.png has value 7; its layout knows 0, 1, 255',
+        'lonely': 'one image and one label are needed, found .*images/lonely.png',
+        'orphan': 'found .*labels/orphan.png',
+        'twice': 'images/twice.jpg, .*images/twice.png, .*labels/twice.png',
+    }
+    assert dataset.skipped.keys() == reasons.keys()
+    for name, reason in reasons.items():
+        assert len([r for r in caplog.messages if f'skipped {name}: ' in r]) == 1
+        assert re.search(reason, dataset.skipped[name])
+
+
+def test_a_file_that_vanishes_is_skipped(tmp_path):
+    image, _ = write_pair(tmp_path, 'plain', 'a', [0])
+    write_pair(tmp_path, 'plain', 'b', [0])
+    dataset = open_dataset(f'plain:{tmp_path}')
+    image.unlink()
+    assert [sample.name for sample, *_ in dataset.read()] == ['b']
+    assert 'cannot read' in dataset.skipped['a']
+
+
+@pytest.mark.parametrize('text', ['/data', 'nonsense:/data', 'plain:', ''])
+def test_a_wrong_specification_names_the_layouts(text):
+    with pytest.raises(MaskomalyError, match=r'is not LAYOUT:PATH with one of .*anomaly_track'):
+        open_dataset(text)
+
+
+def test_wrong_folders_are_refused_at_once(tmp_path):
+    with pytest.raises(MaskomalyError, match='missing does not exist'):
+        open_dataset(f'plain:{tmp_path / "missing"}')
+    with pytest.raises(MaskomalyError, match=r'no images at .*images/\{name\}\.jpg'):
+        open_dataset(f'anomaly_track:{tmp_path}')
+    write(tmp_path / 'images' / 'a.jpg', picture())
+    with pytest.raises(MaskomalyError, match=r'no labels at .*_labels_semantic\.png'):
+        open_dataset(f'anomaly_track:{tmp_path}')
+    write(tmp_path / 'labels_masks' / 'b_labels_semantic.png', np.zeros((6, 8), np.uint8))
+    with pytest.raises(MaskomalyError, match='has a label of the same name'):
+        open_dataset(f'anomaly_track:{tmp_path}')
+
+
+@pytest.mark.parametrize(
+    ('layout', 'folder', 'images'),
+    [
+        ('anomaly_track', 'road_anomaly21_val', 10),
+        ('obstacle_track', 'road_obstacle21_val', 30),
+        ('camvid', 'camvid/val', 101),
+        ('idd_lite', 'idd_lite/val', 204),
+    ],
+)
+def test_real_data_sets(shared, layout, folder, images):
+    dataset = open_dataset(f'{layout}:{shared / "data" / folder}')
+    assert dataset.name == folder
+    assert len(dataset) == images
+    assert not dataset.skipped
+    _, label = dataset.samples[0].read()
+    classes = range(len(CLASS_NAMES)) if dataset.layout.task == 'semantic' else (0, 1)
+    assert set(np.unique(label)) <= {*classes, 255}
