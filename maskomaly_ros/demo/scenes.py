@@ -25,11 +25,13 @@ import cv2
 import numpy as np
 
 from maskomaly_ros.demo import sprites, textures
+from maskomaly_ros.demo.obstacles_art import KINDS, LOOKS, STEPS, Prop, prop
 from maskomaly_ros.demo.raster import (
     IGNORE,
     Bytes,
     Camera,
     Colour,
+    Face,
     Floats,
     Light,
     Picture,
@@ -44,6 +46,7 @@ DRIVABLE, NON_DRIVABLE, LIVING, VEHICLE, ROADSIDE, FAR, SKY = range(7)
 
 _CELL = 12.0  # metres of road that are furnished together
 _SIGHT = 12  # cells ahead that are drawn
+_REVEAL = 46.0  # metres from which obstacles are seen
 _LOOP = 200.0  # metres after which the traffic repeats
 
 
@@ -124,6 +127,19 @@ class _Optics:
 
 
 @dataclass(frozen=True)
+class _Hazard:
+    """An obstacle on the road, and how far the camera swerves (metres to the right) to pass it."""
+
+    prop: Prop
+    u: float
+    z: float
+    scale: float
+    heading: float
+    mirrored: bool
+    swerve: float
+
+
+@dataclass(frozen=True)
 class _Thing:
     """Something in the world: how far along the road it is, and how to paint it."""
 
@@ -175,6 +191,11 @@ class _Shadows:
             outlines = np.round(pixels * 8).astype(np.int32).reshape(3, -1, 2)
             for outline, strength in zip(outlines, (70, 130, 190), strict=True):
                 cv2.fillConvexPoly(self.contact, outline, strength, cv2.LINE_AA, 3)
+
+    def footprint(self, corners: Points, place: Callable[[Points], Points]) -> None:
+        """Darken the ground under a solid; ``corners`` [4, 3] around its middle."""
+        for grow, strength in ((0.22, 90), (0.09, 170), (-0.04, 235)):
+            self._fill(self.contact, place(corners + np.sign(corners) * grow), strength)
 
     def box(self, footprint: Points, height: float) -> None:
         """Let a box throw its shadow; ``footprint`` [4, 3] on the ground."""
@@ -246,6 +267,9 @@ class Scene:
         self._surfaces = tuple(int(variant) for variant in rng.integers(0, textures.VARIANTS, 3))
         self._traffic = self._random_traffic(rng)
         self._phases = rng.uniform(0, 2 * math.pi, 4)
+        self._spacing = 5.2 * self._optics.speed
+        self._order = generator(seed, 8).permutation(len(KINDS))
+        self._hazard = lru_cache(maxsize=64)(self._random_hazard)
         self._cell = lru_cache(maxsize=64)(self._furnish)
 
     # -- the course of the road ------------------------------------------------------------------
@@ -273,10 +297,18 @@ class Scene:
             11.3 * time + self._phases[1]
         )
         sway = 0.12 * math.sin(0.6 * time + self._phases[2])
-        x, _ = self._at(self._ego_lane() + optics.offset + sway, z)
+        swerve, turn = self._swerve(z), self._swerve(z + 1) - self._swerve(z - 1)
+        x, _ = self._at(self._ego_lane() + optics.offset + sway + swerve, z)
         focal = self.size[1] / 2 / math.tan(optics.view_angle / 2)
         return Camera(
-            self.size, focal, x, z, optics.height, self._heading(z + 6), optics.pitch + bounce
+            self.size, focal, x, z, optics.height, self._heading(z + 6) + 0.25 * turn,
+            optics.pitch + bounce,
+        )  # fmt: skip
+
+    def _swerve(self, z: float) -> float:
+        """Return how far to the right of its lane the camera drives at ``z``, metres."""
+        return sum(
+            hazard.swerve * math.exp(-(((z - hazard.z) / 13) ** 2)) for hazard in self._hazards(z, 40)
         )
 
     def _ego_lane(self) -> float:
@@ -312,6 +344,10 @@ class Scene:
             things += self._cell(index)
         things = [thing for thing in things if thing.z > camera.z - 14]
         things += self._movers(camera, time)
+        things += [
+            self._obstacle(hazard, camera, time)
+            for hazard in self._hazards(camera.z + _REVEAL / 2, _REVEAL / 2)
+        ]
         return things
 
     def _paint_sky(self, picture: Picture) -> None:
@@ -560,7 +596,7 @@ class Scene:
         """Return everything that stands still along one cell of the road."""
         rng = generator(self.seed, 3, index)
         z = index * _CELL
-        things: list[_Thing] = []
+        things: list[_Thing | None] = []
         for side in (-1, 1):
             things += {
                 'urban': self._urban,
@@ -569,7 +605,7 @@ class Scene:
                 'forest': self._forest,
                 'highway': self._highway,
             }[self._style.surroundings](rng, side, z)
-        return things
+        return [thing for thing in things if thing is not None]
 
     def _plant(
         self, sprite: Sprite, u: float, z: float, scale: float, label: int, *, vary: float = 0.0,
@@ -672,7 +708,9 @@ class Scene:
         mirror = u < 0 and kind % 6 == 0  # the arm of a lamp reaches over the road
         return self._plant(sprite.mirrored if mirror else sprite, u, z, rng.uniform(0.9, 1.1), ROADSIDE)
 
-    def _parked(self, rng: np.random.Generator, u: float, z: float) -> _Thing:
+    def _parked(self, rng: np.random.Generator, u: float, z: float) -> _Thing | None:
+        if self._hazards(z, 20):  # the camera needs the place to pass
+            return None
         x, z = self._at(u, z)
         heading = self._heading(z) + (math.pi if rng.random() < 0.35 else 0.0) + rng.normal(0, 0.03)
         return _vehicle_thing(int(rng.integers(VEHICLES)), x, z, heading)
@@ -683,10 +721,10 @@ class Scene:
         )
         return self._plant(sprite, u, z, rng.uniform(0.88, 1.08), LIVING, vary=0.05, rng=rng)
 
-    def _urban(self, rng: np.random.Generator, side: int, z: float) -> list[_Thing]:
+    def _urban(self, rng: np.random.Generator, side: int, z: float) -> list[_Thing | None]:
         style = self._style
         edge = style.edge(side)
-        things = []
+        things: list[_Thing | None] = []
         if rng.random() < 0.85:
             gap = 0.0 if rng.random() < 0.75 else rng.uniform(1, 4)
             things += self._building(rng, side * (edge + rng.choice((0.1, 0.1, 1.5))), z, _CELL - gap)
@@ -707,10 +745,10 @@ class Scene:
             things += [self._parked(rng, side * (style.half - 1.05), z + at) for at in (2.5, 8.5) if rng.random() < 0.8]
         return things
 
-    def _suburban(self, rng: np.random.Generator, side: int, z: float) -> list[_Thing]:
+    def _suburban(self, rng: np.random.Generator, side: int, z: float) -> list[_Thing | None]:
         style = self._style
         edge = style.edge(side)
-        things: list[_Thing] = []
+        things: list[_Thing | None] = []
         if rng.random() < 0.5:
             things += self._building(rng, side * (edge + rng.uniform(5, 11)), z, rng.uniform(8, 12))
         border = rng.random()
@@ -808,6 +846,8 @@ class Scene:
             )
             position = rng.uniform(9, 40)
             density = {'urban': 30, 'suburban': 55, 'rural': 90, 'forest': 130, 'highway': 45}
+            if own and self.obstacles:
+                position += 75
             while position < _LOOP - 15:
                 variant = int(rng.integers(VEHICLES + 10))
                 traffic.append((u + rng.normal(0, 0.15), position, speed, variant))
@@ -826,6 +866,75 @@ class Scene:
             else:
                 things.append(_vehicle_thing(variant, x, z, heading))
         return things
+
+    # -- obstacles -------------------------------------------------------------------------------
+
+    def _random_hazard(self, index: int) -> _Hazard:
+        """Return the obstacle number ``index`` along the road."""
+        style, rng = self._style, generator(self.seed, 9, index)
+        thing = prop(KINDS[self._order[index % len(KINDS)]], int(rng.integers(LOOKS)))
+        scale = float(rng.uniform(0.9, 1.2))
+        outer = -1 if style.drive_left else 1
+        lane = self._ego_lane()
+        half = thing.width * scale / 2
+        gap = half + 0.95  # between the middle of the obstacle and the camera
+        room = style.half - abs(lane) - 0.2
+        inward = float(np.clip(gap - room + rng.uniform(0, 0.4), 0, max(style.lane / 2 - 0.5 * half, 0.2)))
+        return _Hazard(
+            thing, lane - outer * inward, index * self._spacing + float(rng.uniform(0, 6)), scale,
+            float(rng.uniform(-0.6, 0.6)), bool(rng.random() < 0.5), outer * max(gap - inward, 0.0),
+        )  # fmt: skip
+
+    def _hazards(self, z: float, reach: float) -> list[_Hazard]:
+        """Return the obstacles within ``reach`` metres of ``z``; the first ones are never near."""
+        if not self.obstacles:
+            return []
+        first = max(1, math.floor((z - reach) / self._spacing) - 1)
+        last = math.ceil((z + reach) / self._spacing) + 1
+        found = [self._hazard(index) for index in range(first, last)]
+        return [hazard for hazard in found if abs(hazard.z - z) <= reach]
+
+    def _obstacle(self, hazard: _Hazard, camera: Camera, time: float) -> _Thing:
+        thing, scale, z = hazard.prop, hazard.scale, hazard.z
+        u, step, mirrored = hazard.u, 0, hazard.mirrored
+        if thing.pace:  # an animal waits, then leaves the camera's side of the lane
+            inward = 1 if self._style.drive_left else -1
+            mirrored = inward > 0
+            moment = float(np.clip(time - z / self._optics.speed + 2.2, 0, 3.0))
+            start = -inward * min(0.9, max(self._style.half - 0.3 - abs(u), 0))
+            u += start + inward * thing.pace * moment
+            step = int(moment * 4) % STEPS
+        x, z = self._at(u, z)
+        opacity = float(np.clip((_REVEAL - (z - camera.z)) / 5, 0, 1))
+        if thing.pictures:
+            sprite = thing.pictures[step]
+            if mirrored:
+                sprite = sprite.mirrored
+            tint = self._light.upright
+
+            def paint(picture: Picture) -> None:
+                picture.stand(sprite, x, z, IGNORE, scale=scale, tint=tint, opacity=opacity)
+
+            def shade(shadows: _Shadows) -> None:
+                shadows.touch(x, z, thing.width * scale * 0.46, thing.length * scale * 0.5)
+                shadows.flat(sprite, x, z, scale)
+
+            return _Thing(z, paint, shade)
+        place = _placer(x, z, hazard.heading + self._heading(z), scale)
+        solids = [[_moved(face, place) for face in faces] for faces in thing.solids]
+        solids.sort(key=lambda faces: -min(float(face.points[:, 2].min()) for face in faces))
+
+        def paint_solids(picture: Picture) -> None:
+            for faces in solids:
+                picture.solid(faces, IGNORE, opacity=opacity)
+
+        def shade_solids(shadows: _Shadows) -> None:
+            half = np.array((thing.width, 0, thing.length)) / 2
+            corners = np.array(((-1, 0, -1), (1, 0, -1), (1, 0, 1), (-1, 0, 1))) * half
+            shadows.footprint(corners, place)
+            shadows.box(place(corners), thing.height * scale)
+
+        return _Thing(z, paint_solids, shade_solids)
 
     def _rider(self, variant: int, x: float, z: float) -> _Thing:
         cycle, rider = sprites.cycle(variant), sprites.rider(variant)
@@ -868,38 +977,38 @@ def _gable(picture: Picture, points: Points, colour: tuple[float, ...], label: i
     picture.blend(int(left), int(top), patch, float(view[:, 2].mean()), label)
 
 
+def _placer(x: float, z: float, heading: float, scale: float = 1.0) -> Callable[[Points], Points]:
+    """Return the move of points around the origin to (x, z), turned by ``heading``."""
+    sin, cos = math.sin(heading), math.cos(heading)
+    turn = np.array(((cos, 0, -sin), (0, 1, 0), (sin, 0, cos))) * scale
+    place = np.array((x, 0.0, z))
+    return lambda points: points @ turn + place
+
+
+def _moved(face: Face, place: Callable[[Points], Points], *, details: bool = True) -> Face:
+    return replace(
+        face,
+        points=place(face.points),
+        details=tuple((place(points), colour) for points, colour in face.details) if details else (),
+    )
+
+
 def _vehicle_thing(variant: int, x: float, z: float, heading: float) -> _Thing:
     faces, (width, height, length) = vehicle(variant)
-    sin, cos = math.sin(heading), math.cos(heading)
-    turn = np.array(((cos, 0, -sin), (0, 1, 0), (sin, 0, cos)))
-    place = np.array((x, 0.0, z))
+    place = _placer(x, z, heading)
 
     def paint(picture: Picture) -> None:
-        view = picture.camera.view(place[None])[0]
-        if view[2] < -3 or abs(view[0]) > view[2] * 3 + 8:
+        column, _, depth = picture.camera.spot(x, 0.0, z)
+        if depth < -3 or (depth > 8 and not -400 < column < picture.camera.size[1] + 400):
             return
-        picture.solid(
-            [
-                replace(
-                    face,
-                    points=face.points @ turn + place,
-                    details=tuple((points @ turn + place, c) for points, c in face.details)
-                    if view[2] < 90
-                    else (),
-                )
-                for face in faces
-            ],
-            VEHICLE,
-        )
+        picture.solid([_moved(face, place, details=depth < 90) for face in faces], VEHICLE)
 
     def shade(shadows: _Shadows) -> None:
         if z - shadows.camera.z > 80:
             return
-        corners = np.array(((-1, 0, -1), (1, 0, -1), (1, 0, 1), (-1, 0, 1))) / 2.0
-        for grow, strength in ((1.2, 90), (1.08, 170), (0.95, 235)):
-            footprint = corners * (width * grow, 0, length * (grow + 0.9) / 1.9) @ turn + place
-            shadows._fill(shadows.contact, footprint, strength)
-        shadows.box(corners * (width, 0, length) @ turn + place, height * 0.9)
+        corners = np.array(((-1, 0, -1), (1, 0, -1), (1, 0, 1), (-1, 0, 1))) / 2.0 * (width, 0, length)
+        shadows.footprint(corners, place)
+        shadows.box(place(corners), height * 0.9)
 
     return _Thing(z, paint, shade)
 
@@ -1047,6 +1156,7 @@ def random_frame(
         obstacles: let obstacles stand on the road.
     """
     scene = Scene(seed, size, obstacles=obstacles)
+    scene._spacing = 18.0
     rng = generator(seed, 2)
     scene._optics = replace(
         scene._optics,
