@@ -28,7 +28,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from maskomaly_ros.demo.raster import Bytes, Colour, Face, Floats, Points, Sprite, generator
+from maskomaly_ros.demo.raster import Bytes, Colour, Face, Floats, Points, Solid, Sprite, generator
 from maskomaly_ros.demo.textures import fractal
 
 STEPS = 4  # moments in the walk of an animal
@@ -48,7 +48,7 @@ class Prop:
 
     kind: str
     pictures: tuple[Sprite, ...]
-    solids: tuple[tuple[Face, ...], ...]
+    solids: tuple[Solid, ...]
     width: float
     height: float
     length: float
@@ -142,7 +142,17 @@ class _Studio:
             shade: factor, below 1 for parts on the far side.
             slope: spectrum of the bumps.
         """
-        tone = np.full(self.shape, 1.0, np.float32)
+        left, top, wide, tall = cv2.boundingRect(mask)
+        if not wide:
+            return
+        margin = 4  # for the derivatives at the outline
+        here = (
+            slice(max(top - margin, 0), top + tall + margin),
+            slice(max(left - margin, 0), left + wide + margin),
+        )
+        mask = mask[here]
+        tone = np.full(mask.shape, 1.0, np.float32)
+        facing = tone
         if puff or rough:
             inside = cv2.copyMakeBorder((mask > 127).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
             inside = cv2.distanceTransform(inside, cv2.DIST_L2, 5)[1:-1, 1:-1]
@@ -151,20 +161,24 @@ class _Studio:
             relief = np.sqrt(np.maximum(1 - share * share, 0)) * radius * puff
             relief = cv2.GaussianBlur(relief, (0, 0), max(radius * 0.08, 1.0))
             if rough:
-                relief = relief + self.cloud(slope) * rough * self.scale
+                relief = relief + self.cloud(slope)[here] * rough * self.scale
             nx = -cv2.Sobel(relief, cv2.CV_32F, 1, 0, scale=1 / 8)
             ny = -cv2.Sobel(relief, cv2.CV_32F, 0, 1, scale=1 / 8)
             size = np.sqrt(nx * nx + ny * ny + 1)
-            facing = (-0.42 * nx - 0.66 * ny + 0.62) / size
-            tone = 0.42 + 0.82 * np.clip(facing, 0, 1) + 0.1 * np.clip(-ny / size, -1, 1)
+            facing = np.clip((-0.42 * nx - 0.66 * ny + 0.62) / size, 0, 1)
+            tone = 0.42 + 0.82 * facing + 0.1 * np.clip(-ny / size, -1, 1)
         if grain is not None:
-            tone = tone * (1 + grain)
-        painted = np.asarray(colour, np.float32) * (tone * np.float32(shade))[..., None]
+            tone = tone * (1 + grain[here])
+        picture = np.asarray(colour, np.float32)
+        if picture.ndim > 1:
+            picture = picture[here]
+        painted = picture * (tone * np.float32(shade))[..., None]
         if gloss and puff:
-            painted = painted + (255 * gloss) * (np.clip(facing, 0, 1) ** 28)[..., None]
-        cover = (mask.astype(np.float32) / 255)[..., None]
-        self.colours += (painted - self.colours) * cover
-        self.alpha = np.maximum(self.alpha, cover[..., 0])
+            painted = painted + (255 * gloss) * (facing**28)[..., None]
+        cover = mask * np.float32(1 / 255)
+        target = self.colours[here]
+        target += (painted - target) * cover[..., None]
+        np.maximum(self.alpha[here], cover, out=self.alpha[here])
 
     def finish(self, *, ground: float = 0.12) -> Sprite:
         """Return the picture; it grows darker in the lowest ``ground`` metres."""
@@ -825,7 +839,7 @@ _SOLIDS: dict[str, Callable[[int], tuple[tuple[Face, ...], ...]]] = {
     'drum': _drum, 'blocks': _blocks,
 }  # fmt: skip
 KINDS = (*_PICTURES, *_SOLIDS)
-LOOKS = 6
+LOOKS = 4
 
 
 @cache
@@ -836,7 +850,7 @@ def prop(kind: str, look: int) -> Prop:
         pictures = tuple(paint(look, step) for step in range(STEPS if pace else 1))
         first = pictures[0]
         return Prop(kind, pictures, (), first.width, first.height, 0.4 + 0.15 * first.width, pace)
-    solids = _SOLIDS[kind](look)
-    points = np.concatenate([face.points for faces in solids for face in faces])
+    solids = tuple(Solid(faces) for faces in _SOLIDS[kind](look))
+    points = np.concatenate([solid.points for solid in solids])
     width, height, length = points.max(axis=0) - (points[:, 0].min(), 0.0, points[:, 2].min())
     return Prop(kind, (), solids, float(width), float(height), float(length))

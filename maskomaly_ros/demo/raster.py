@@ -184,12 +184,52 @@ class Light:
 
 @dataclass(frozen=True)
 class Face:
-    """A flat polygon of a solid: points [N, 3], RGB 0..255, and details painted on top of it."""
+    """A flat polygon of a solid and the details painted on top of it.
+
+    The points [N, 3] run counter-clockwise as seen from outside; colours are RGB 0..255.
+    """
 
     points: Points
     colour: Colour
     details: tuple[tuple[Points, Colour], ...] = ()
-    gloss: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a solid stands: (x, z) of its origin, its heading to the right of Z, and its scale."""
+
+    x: float
+    z: float
+    heading: float
+    scale: float = 1.0
+
+    @cached_property
+    def turn(self) -> Points:
+        """Matrix that row vectors are multiplied with."""
+        sin, cos = math.sin(self.heading), math.cos(self.heading)
+        return np.array(((cos, 0, -sin), (0, 1, 0), (sin, 0, cos)))
+
+    def place(self, points: Points) -> Points:
+        """Return points [N, 3] of the solid in the world."""
+        return points @ (self.turn * self.scale) + (self.x, 0.0, self.z)
+
+
+class Solid:
+    """A closed body of faces, kept so that all its points are projected at once."""
+
+    def __init__(self, faces: Sequence[Face]) -> None:
+        polygons = [item for face in faces for item in ((face.points, face.colour), *face.details)]
+        self.points: Points = np.concatenate([points for points, _ in polygons])
+        ends = np.cumsum([len(points) for points, _ in polygons])
+        self.slices = [slice(end - len(points), end) for end, (points, _) in zip(ends, polygons, strict=True)]
+        self.colours = np.array([colour for _, colour in polygons], float)
+        counts = np.array([1 + len(face.details) for face in faces])
+        self.first = np.cumsum(counts) - counts  # polygon that is the face itself
+        self.counts = counts
+        self.middles = np.array([face.points.mean(axis=0) for face in faces])
+        # In these left-handed axes the product of two edges points inwards.
+        inward = np.array([np.cross(f.points[1] - f.points[0], f.points[2] - f.points[1]) for f in faces])
+        self.normals = -inward / np.linalg.norm(inward, axis=1, keepdims=True)
 
 
 class Picture:
@@ -225,20 +265,19 @@ class Picture:
         """
         rows, columns = rgba.shape[:2]
         window = (slice(top, top + rows), slice(left, left + columns))
-        alpha = rgba[..., 3:].astype(np.float32)
-        alpha *= opacity / 255
         haze = self.haze(distance)
-        colours = rgba[..., :3] * (np.float32(1 - haze) * np.asarray(tint, np.float32))
-        colours += np.array(self.light.haze, np.float32) * np.float32(haze)
+        gain = np.broadcast_to(np.asarray(tint, np.float32) * np.float32(1 - haze), (3,))
+        table = np.arange(256, dtype=np.float32)[:, None] * gain
+        table += np.array(self.light.haze, np.float32) * np.float32(haze)
+        colours = cv2.LUT(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), table[:, None])
+        alpha = rgba[..., 3] * np.float32(opacity / 255)
         target = self.image[window]
-        colours -= target
-        colours *= alpha
-        target += colours
-        inside = alpha[..., 0] > 0.5 if shape is None else shape > 0
+        target[:] = cv2.blendLinear(colours, target, alpha, 1 - alpha)
+        inside = alpha > 0.5 if shape is None else shape > 0
         self.labels[window][inside] = label
         if label == IGNORE:
             anomaly = self.anomaly[window]
-            anomaly[(alpha[..., 0] > 0.1) & (anomaly == 0)] = IGNORE
+            anomaly[(alpha > 0.1) & (anomaly == 0)] = IGNORE
             anomaly[inside] = 1
         else:
             self.anomaly[window][inside] = 0
@@ -340,58 +379,61 @@ class Picture:
         else:
             shape = (shape > 127).astype(np.uint8)
         self.blend(
-            int(left), int(top), patch, float(view[:2, 2].mean()), label, tint=tint, shape=shape
+            int(left), int(top), patch, float(view[0, 2] + view[1, 2]) / 2, label, tint=tint, shape=shape
         )
 
-    def solid(self, faces: Sequence[Face], label: int, *, opacity: float = 1.0) -> None:
-        """Paint a closed solid of outward-facing polygons (counter-clockwise from outside)."""
-        painted: list[tuple[float, Points, Colour]] = []
-        order = 0.0
-        visible = []
-        for face in faces:
-            view = self.camera.view(face.points)
-            normal = _cross(view[1] - view[0], view[2] - view[1])
-            if normal @ view[0] <= 0:  # left-handed camera axes: positive looks at the camera
-                continue
-            visible.append((float(view[:, 2].mean()), face, view))
-        for _, face, view in sorted(visible, key=lambda item: -item[0]):
-            world = _cross(face.points[1] - face.points[0], face.points[2] - face.points[1])
-            factor = self.light.on((world * (-1 / max(math.sqrt(world @ world), 1e-9))).tolist())
-            for points, colour in ((face.points, face.colour), *face.details):
-                clipped = _clip_near(view if points is face.points else self.camera.view(points))
-                if len(clipped) > 2:
-                    shade = np.minimum(np.array(colour) * factor, 255)
-                    painted.append((order, self.camera.pixels(clipped), tuple(shade)))
+    def solid(
+        self, solid: Solid, pose: Pose, label: int, *, opacity: float = 1.0, details: bool = True
+    ) -> None:
+        """Paint a solid; without ``details`` only its faces."""
+        camera = self.camera
+        normals = solid.normals @ pose.turn
+        middles = pose.place(solid.middles)
+        towards = (camera.x, camera.height, camera.z) - middles
+        visible = np.flatnonzero((normals * towards).sum(axis=1) > 0)
+        view = camera.view(pose.place(solid.points))
+        if not len(visible) or view[:, 2].max() < _NEAR:
+            return
+        distance = np.hypot(towards[:, 0], towards[:, 2]) + 0.001 * np.abs(towards[:, 1])
+        order = visible[np.argsort(-distance[visible], kind='stable')]
+        shades = {face: self.light.on(normals[face].tolist()) for face in order.tolist()}
+        cut = view[:, 2].min() < _NEAR
+        pixels = camera.pixels(view) if not cut else np.empty((0, 2))
+        painted: list[tuple[Points, list[float]]] = []
+        for face in order.tolist():
+            first = int(solid.first[face])
+            for index in range(first, first + (int(solid.counts[face]) if details else 1)):
+                if cut:
+                    clipped = _clip_near(view[solid.slices[index]])
+                    if len(clipped) < 3:
+                        continue
+                    outline = camera.pixels(clipped)
+                else:
+                    outline = pixels[solid.slices[index]]
+                shade = np.minimum(solid.colours[index] * shades[face], 255)
+                painted.append((outline, shade.tolist()))
         if not painted:
             return
-        everything = np.concatenate([pixels for _, pixels, _ in painted])
-        height, width = self.camera.size
-        low = np.maximum(np.floor(everything.min(axis=0)), 0).astype(int)
-        high = np.minimum(np.ceil(everything.max(axis=0)), (width, height)).astype(int)
+        faces = np.concatenate([outline for outline, _ in painted]) if cut else pixels
+        height, width = camera.size
+        low = np.maximum(np.floor(faces.min(axis=0)), 0).astype(int)
+        high = np.minimum(np.ceil(faces.max(axis=0)), (width, height)).astype(int)
         if (high <= low).any():
             return
         extent = high - low
-        factor_up = int(np.clip(160 // max(extent), 2, 4))
-        canvas = np.zeros((extent[1] * factor_up, extent[0] * factor_up, 4), np.uint8)
-        for _, pixels, shade in painted:
-            outline = np.round(((pixels - low) * factor_up - 0.5) * 8)
-            outline = np.clip(outline, -200000, 200000).astype(np.int32)
-            cv2.fillPoly(canvas, [outline], (*shade, 255), cv2.LINE_8, 3)
+        finer = int(np.clip(160 // max(extent), 2, 4))
+        canvas = np.zeros((extent[1] * finer, extent[0] * finer, 4), np.uint8)
+        for outline, colour in painted:
+            corners = np.clip(((outline - low) * finer - 0.5) * 8, -200000, 200000)
+            cv2.fillPoly(canvas, [np.rint(corners).astype(np.int32)], (*colour, 255), cv2.LINE_8, 3)
         small = cv2.resize(canvas, (int(extent[0]), int(extent[1])), interpolation=cv2.INTER_AREA)
         # Colours were averaged with the black outside; undo it where the edge is partly covered.
         edge = (small[..., 3] > 0) & (small[..., 3] < 255)
         small[edge, :3] = np.minimum(
             small[edge, :3] * (255.0 / small[edge, 3:].astype(np.float32)), 255
         )
-        depth = min(item[0] for item in visible)
+        depth = float(view[:, 2].min())
         self.blend(int(low[0]), int(low[1]), small, depth, label, opacity=opacity)
-
-
-def _cross(a: Points, b: Points) -> Points:
-    """Return the cross product of two vectors (numpy's own is slow for single ones)."""
-    ax, ay, az = a.tolist()
-    bx, by, bz = b.tolist()
-    return np.array((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
 
 
 def _clip_near(view: Points) -> Points:

@@ -54,6 +54,10 @@ def _blob_mask(shape: tuple[int, int], rng: np.random.Generator, kind: str) -> B
     edge = ((soft + 0.16 * ragged) > 0.5).astype(np.uint8) * 255
     edge[[0, -1]] = 0
     edge[:, [0, -1]] = 0
+    # Leaves that hang in the air, and small holes, look cut out with scissors.
+    for value in (255, 0):
+        _, parts, boxes, _ = cv2.connectedComponentsWithStats((edge == value).astype(np.uint8))
+        edge[boxes[parts, cv2.CC_STAT_AREA] < 260] = 255 - value
     return cv2.GaussianBlur(edge, (3, 3), 0.6)
 
 

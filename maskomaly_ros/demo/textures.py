@@ -136,18 +136,28 @@ def _ground_levels(material: Callable[[int], Bytes], variant: int) -> tuple[Byte
     return tuple(levels)
 
 
+def tiles(u: Floats, v: Floats) -> tuple[Floats, Floats]:
+    """Return ground positions (metres across and along) as positions within a tile, 0 to 1."""
+    rows, columns = GROUND_SHAPE
+    u = u * np.float32(1 / (columns * GROUND_TEXEL)) + np.float32(0.5)
+    v = v * np.float32(1 / (rows * GROUND_TEXEL))
+    u -= np.floor(u)
+    v -= np.floor(v)
+    return u, v
+
+
 def lay(
     material: Callable[[int], Bytes], variant: int, u: Floats, v: Floats, footprint: Floats
-) -> Floats:
-    """Return a surface at the ground positions ``u`` (across) and ``v`` (along), around 1.
+) -> list[Floats]:
+    """Return a surface on the ground, around 1.
 
     Args:
         material, variant: one of MATERIALS, and which of its pictures.
-        u, v: metres, float32 [rows, W].
+        u, v: what ``tiles`` returned, float32 [rows, W].
         footprint: length on the road of one pixel of each row, metres [rows].
 
     Returns:
-        float32 [rows, W, channels].
+        One float32 [rows, W] for every channel of the material.
     """
     levels = _ground_levels(material, variant)
     wanted = np.round(np.log2(np.maximum(footprint / GROUND_TEXEL, 1)) - 0.5)
@@ -156,15 +166,12 @@ def lay(
     out = np.empty(u.shape + levels[0].shape[2:], np.uint8)
     for start, stop in zip((0, *bounds), (*bounds, len(chosen)), strict=True):
         level = levels[chosen[start]]
-        fine_u = np.float32(level.shape[1] / GROUND_SHAPE[1] / GROUND_TEXEL)
-        fine_v = np.float32(level.shape[0] / GROUND_SHAPE[0] / GROUND_TEXEL)
-        map_u = (u[start:stop] * fine_u + np.float32(level.shape[1] / 2)) % level.shape[1]
-        map_v = (v[start:stop] * fine_v) % level.shape[0]
+        map_u = u[start:stop] * np.float32(level.shape[1])
+        map_v = v[start:stop] * np.float32(level.shape[0])
         cv2.remap(
             level, map_u, map_v, cv2.INTER_LINEAR, out[start:stop], borderMode=cv2.BORDER_WRAP
         )
-    tone = out.astype(np.float32) * np.float32(1 / 128)
-    return tone if tone.ndim == 3 else tone[..., None]
+    return [channel * np.float32(1 / 128) for channel in cv2.split(out)]
 
 
 @cache

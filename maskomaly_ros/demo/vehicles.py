@@ -21,7 +21,7 @@ from functools import cache
 
 import numpy as np
 
-from maskomaly_ros.demo.raster import Colour, Face, Points, generator
+from maskomaly_ros.demo.raster import Colour, Face, Points, Solid, generator
 
 VEHICLES = 24
 _GLASS = (58.0, 70.0, 80.0)
@@ -47,8 +47,8 @@ def _mix(a: Colour, b: Colour, share: float) -> Colour:
 
 
 @cache
-def vehicle(variant: int) -> tuple[tuple[Face, ...], tuple[float, float, float]]:
-    """Return the faces of a vehicle around its footprint's centre, and its (width, height, length).
+def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
+    """Return a vehicle around its footprint's centre, and its (width, height, length).
 
     X is to its right, Y up, Z forward; the colours are those under neutral light.
     """
@@ -176,7 +176,7 @@ def vehicle(variant: int) -> tuple[tuple[Face, ...], tuple[float, float, float]]
         else:
             faces += [Face(body[::-1], paint, tuple(details)), Face(cabin[::-1], paint, tuple(windows))]
     faces += _tyres(half, length)
-    return tuple(faces), (width, height, length)
+    return Solid(faces), (width, height, length)
 
 
 def _tyres(half: float, length: float) -> list[Face]:
@@ -194,7 +194,7 @@ def _tyres(half: float, length: float) -> list[Face]:
 
 def _box_vehicle(
     rng: np.random.Generator, paint: Colour, width: float, height: float, length: float, *, windows: bool
-) -> tuple[tuple[Face, ...], tuple[float, float, float]]:
+) -> tuple[Solid, tuple[float, float, float]]:
     """Return a bus (``windows``) or a lorry."""
     half, low, back, front = width / 2, 0.55 if not windows else 0.35, -length / 2, length / 2
     cargo: Colour = paint if windows else tuple(rng.uniform(120, 235, 3) * (1, 0.97, 0.9))  # type: ignore[assignment]
@@ -271,4 +271,4 @@ def _box_vehicle(
             details.append((_disc(side * half, 0.5, z, 0.24, reverse=side < 0), (120, 122, 126)))
         faces.append(Face(flank(side, 0, 1, 0, 1), cargo, tuple(details)))
     faces += _tyres(half, length)
-    return tuple(faces), (width, height, length)
+    return Solid(faces), (width, height, length)
