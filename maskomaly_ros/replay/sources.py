@@ -183,6 +183,19 @@ def open_source(
     return VideoSource(path, rate)
 
 
+def fit_within(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Shrink an image [H, W, 3], keeping its shape, to fit into a size (width, height).
+
+    Smaller images, and all where size is None, stay as they are.
+    """
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height) if size else 1.0
+    if scale >= 1.0:
+        return image
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _bag_files(path: Path) -> list[Path]:
     """Return what makes up the bag at a path; empty where there is no bag."""
     if path.is_file():
