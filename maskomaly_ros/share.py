@@ -40,9 +40,7 @@ def share_directory() -> Path:
         from ament_index_python.packages import get_package_share_directory
 
         candidates.append(Path(get_package_share_directory(_PACKAGE)))
-    except LookupError:
-        pass
-    except ImportError:
+    except (ImportError, LookupError, OSError):  # no ROS, not installed there, none sourced
         pass
     candidates.append(Path(sys.prefix) / 'share' / _PACKAGE)
     for candidate in candidates:
