@@ -122,10 +122,9 @@ def decode_image(message: ImageMessage, *, max_pixels: int) -> NDArray[np.uint8]
             does not hold it.
 
     """
-    check_image(message, max_pixels=max_pixels)
+    row_bytes = check_image(message, max_pixels=max_pixels)
     encoding = _ENCODINGS[message.encoding]
     rows = message.height * encoding.half_rows // 2
-    row_bytes = message.width * encoding.channels * encoding.sample_bytes
     data = np.frombuffer(message.data, np.uint8, count=rows * message.step)
     samples: NDArray[Any] = data.reshape(rows, message.step)[:, :row_bytes]
     if encoding.sample_bytes == 2:
@@ -142,8 +141,16 @@ def decode_image(message: ImageMessage, *, max_pixels: int) -> NDArray[np.uint8]
     return np.ascontiguousarray(samples)
 
 
-def check_image(message: ImageMessage, *, max_pixels: int) -> None:
-    """Raise MaskomalyError unless decode_image can decode the message; allocates nothing."""
+def check_image(message: ImageMessage, *, max_pixels: int) -> int:
+    """Check that decode_image can decode a message, without allocating anything.
+
+    Returns:
+        The bytes of a row of pixels; `step` is larger where rows are padded.
+
+    Raises:
+        MaskomalyError: see decode_image.
+
+    """
     encoding = _ENCODINGS.get(message.encoding)
     if encoding is None:
         raise MaskomalyError(
@@ -169,6 +176,7 @@ def check_image(message: ImageMessage, *, max_pixels: int) -> None:
             f'{width} x {height} pixels of {message.encoding} with step {step} need {needed} '
             f'bytes, but data has {present}'
         )
+    return row_bytes
 
 
 def decode_compressed(message: CompressedImageMessage, *, max_pixels: int) -> NDArray[np.uint8]:

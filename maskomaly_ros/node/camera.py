@@ -1,0 +1,183 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Camera topics, and the newest frame of each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rclpy.node import Node
+
+from maskomaly_ros.errors import MaskomalyError
+
+_COMPRESSED = '/compressed'
+
+
+@dataclass(frozen=True)
+class CameraTopic:
+    """A camera topic as it is on the wire.
+
+    Attributes:
+        name: fully qualified, after remapping.
+        is_compressed: it carries CompressedImage instead of Image.
+        outputs: namespace of what is published beside it.
+
+    """
+
+    name: str
+    is_compressed: bool
+    outputs: str
+
+
+def resolve_camera_topics(node: Node, topics: Sequence[str]) -> tuple[CameraTopic, ...]:
+    """Expand and remap topic names as ROS does, and place the outputs beside them.
+
+    `/front/image_raw` and `/front/image_raw/compressed` have their outputs in `/front/anomaly`.
+
+    Raises:
+        MaskomalyError: there is no topic, a name is none, or two topics have their outputs in one
+            place.
+
+    """
+    if not topics:
+        raise MaskomalyError('camera_topics is empty; name at least one image topic')
+    cameras: dict[str, CameraTopic] = {}
+    for topic in topics:
+        try:
+            name = node.resolve_topic_name(topic)
+        except Exception as error:  # of a kind that depends on the rule it breaks
+            reason = str(error).splitlines()[0]
+            raise MaskomalyError(f'camera topic {topic!r} is no topic name: {reason}') from error
+        image = name.removesuffix(_COMPRESSED)
+        outputs = f'{image.rpartition("/")[0]}/anomaly'
+        if outputs in cameras:
+            raise MaskomalyError(
+                f'camera topics {cameras[outputs].name} and {name} would both publish to '
+                f'{outputs}; give each camera a namespace of its own, or run a node for each and '
+                'remap its outputs'
+            )
+        cameras[outputs] = CameraTopic(name, name != image, outputs)
+    return tuple(cameras.values())
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the frames of a camera since the node was configured.
+
+    received = processed + replaced + bad + failed + unwanted + those under way.
+
+    Attributes:
+        received: frames that arrived.
+        processed: frames whose results were published.
+        replaced: frames that a newer one overtook while they waited.
+        bad: frames that could not be decoded.
+        failed: frames that the network or the publishing failed on.
+        unwanted: frames that came while nobody listened to their results.
+
+    """
+
+    received: int = 0
+    processed: int = 0
+    replaced: int = 0
+    bad: int = 0
+    failed: int = 0
+    unwanted: int = 0
+
+
+class CameraStream:
+    """The newest frame of one camera, and an account of all others. Thread-safe.
+
+    Args:
+        topic: where the frames come from.
+
+    """
+
+    def __init__(self, topic: CameraTopic) -> None:
+        self.topic = topic
+        self._lock = threading.Lock()
+        self._waiting: bytes | None = None
+        self._counts = Counts()
+        self._problem = ''
+        self._arrival: float | None = None
+        self._latencies: list[float] = []
+
+    def offer(self, serialized: bytes) -> None:
+        """Let a frame that arrived wait, in place of the one that waits."""
+        with self._lock:
+            self._count('received')
+            if self._waiting is not None:
+                self._count('replaced')
+            self._waiting = serialized
+            self._arrival = time.monotonic()
+
+    def take(self) -> bytes | None:
+        """Return the frame that waits, if any; the caller must say what became of it."""
+        with self._lock:
+            serialized, self._waiting = self._waiting, None
+            return serialized
+
+    def mark_processed(self, latency: float) -> None:
+        """Count a taken frame as processed, with the seconds since its stamp."""
+        with self._lock:
+            self._count('processed')
+            self._problem = ''
+            self._latencies.append(latency)
+
+    def mark_bad(self, reason: str) -> None:
+        """Count a taken frame as one that could not be decoded."""
+        with self._lock:
+            self._count('bad')
+            self._problem = f'frame refused: {reason}'
+
+    def mark_failed(self, reason: str) -> None:
+        """Count a taken frame as one that could not be processed."""
+        with self._lock:
+            self._count('failed')
+            self._problem = f'frame failed: {reason}'
+
+    def mark_unwanted(self) -> None:
+        """Count a taken frame as one whose results nobody wanted."""
+        with self._lock:
+            self._count('unwanted')
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the frames so far."""
+        with self._lock:
+            return self._counts
+
+    @property
+    def problem(self) -> str:
+        """What was wrong with the newest frame that was looked at; empty if nothing."""
+        with self._lock:
+            return self._problem
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since a frame last arrived; None before the first."""
+        with self._lock:
+            return None if self._arrival is None else time.monotonic() - self._arrival
+
+    def drain_latencies(self) -> list[float]:
+        """Return the latencies of the frames processed since the last call, in seconds."""
+        with self._lock:
+            latencies, self._latencies = self._latencies, []
+            return latencies
+
+    def _count(self, outcome: str) -> None:
+        self._counts = replace(self._counts, **{outcome: getattr(self._counts, outcome) + 1})

@@ -1,0 +1,367 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The lifecycle node `maskomaly`, and the process that runs it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rclpy
+import rclpy.logging
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CompressedImage, Image
+
+from maskomaly_ros.errors import MaskomalyError
+
+if TYPE_CHECKING:
+    from lifecycle_msgs.srv import ChangeState
+
+    from maskomaly_ros.detector import Detector
+    from maskomaly_ros.node.camera import CameraStream
+    from maskomaly_ros.node.parameters import LoadSettings
+    from maskomaly_ros.node.worker import Camera, Worker
+
+# Of a stream of frames only the newest matters, and a lost one is not worth waiting for.
+_CAMERA_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+_WARM_UP_SIZE = (360, 640, 3)
+
+
+class MaskomalyNode(LifecycleNode):
+    """Finds obstacles in camera topics and publishes the results beside them.
+
+    The executor's thread receives frames and leaves them serialized. Of each camera the newest
+    waits for the worker's thread, which runs the detector and publishes. The network is loaded
+    when the node is configured; cameras are subscribed to while it is active.
+
+    Args:
+        load_detector: makes the detector from the parameters when the node is configured; by
+            default `Detector.from_checkpoint`.
+        options: of `rclpy.node.Node`.
+
+    Raises:
+        MaskomalyError: a parameter that the node was started with is wrong.
+
+    """
+
+    def __init__(
+        self, *, load_detector: Callable[[LoadSettings], Detector] | None = None, **options: Any
+    ) -> None:
+        super().__init__('maskomaly', **options)
+        # These import torch, which takes seconds; main() must be able to stop us meanwhile.
+        from maskomaly_ros.node.camera import resolve_camera_topics
+        from maskomaly_ros.node.diagnostics import Diagnostics
+        from maskomaly_ros.node.parameters import Parameters
+
+        self._load_detector = load_detector or _load_from_checkpoint
+        self._resolve_topics = partial(resolve_camera_topics, self)
+        self._settings = Parameters(self, self._resolve_topics)
+        self._diagnostics = Diagnostics(self, lambda: self.phase)
+        self._detector: Detector | None = None
+        self._cameras: tuple[Camera, ...] = ()
+        self._camera_subscriptions: list[Subscription] = []
+        self._worker: Worker | None = None
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._change_state_if_possible
+
+    @property
+    def phase(self) -> str:
+        """State of the lifecycle: `unconfigured`, `inactive` or `active`."""
+        if self._detector is None:
+            return 'unconfigured'
+        return 'inactive' if self._worker is None else 'active'
+
+    @property
+    def streams(self) -> tuple[CameraStream, ...]:
+        """The cameras of the configured node, with the account of their frames."""
+        return tuple(camera.stream for camera in self._cameras)
+
+    def autostart(self) -> bool:
+        """Configure and activate where the parameter `autostart` says so.
+
+        Returns:
+            False if that failed.
+
+        """
+        if not self.get_parameter('autostart').value:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the network, try it once, and create the publishers."""
+        try:
+            self._configure()
+        except MaskomalyError as error:
+            self.get_logger().error(f'cannot configure: {error}')
+        except Exception:  # a library's; where it came from is all there is to say
+            self.get_logger().error(f'cannot configure:\n{traceback.format_exc()}')
+        else:
+            return super().on_configure(state)
+        self._release()
+        return TransitionCallbackReturn.FAILURE
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe to the cameras."""
+        from maskomaly_ros.node.worker import Worker
+
+        result = super().on_activate(state)
+        if result == TransitionCallbackReturn.SUCCESS and self._detector is not None:
+            worker = Worker(self, self._detector, self._cameras, lambda: self._settings.live)
+            worker.start()
+            self._subscribe(worker)
+            self._diagnostics.timings = lambda: worker.timings
+            self._worker = worker
+            names = ', '.join(stream.topic.name for stream in self.streams)
+            self.get_logger().info(f'active; waiting for frames of {names}')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Fall silent; waits for the batch that the network is busy with."""
+        result = super().on_deactivate(state)
+        self.stop_working()
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network and destroy the publishers."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything, so that the node can be configured again."""
+        self.get_logger().error(f'transition from {state.label} failed; configure the node again')
+        self._release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def stop_working(self, timeout: float | None = None) -> bool:
+        """Unsubscribe from the cameras and stop the worker.
+
+        Args:
+            timeout: seconds to wait for the batch that the network is busy with; None waits as
+                long as it takes.
+
+        Returns:
+            Whether the worker has stopped.
+
+        """
+        for subscription in self._camera_subscriptions:
+            self.destroy_subscription(subscription)
+        self._camera_subscriptions = []
+        if self._worker is not None and not self._worker.stop(timeout):
+            return False
+        self._worker = None
+        return True
+
+    def _configure(self) -> None:
+        from maskomaly_ros.node.camera import CameraStream
+        from maskomaly_ros.node.outputs import Outputs
+        from maskomaly_ros.node.worker import Camera
+
+        load = self._settings.load
+        detector = self._load_detector(load)
+        self._settings.attach(detector)
+        detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])  # the first one allocates and tunes
+        self._cameras = tuple(
+            Camera(CameraStream(topic), Outputs(self, topic.outputs))
+            for topic in self._resolve_topics(load.camera_topics)
+        )
+        self._detector = detector
+        self._diagnostics.watch(detector, self.streams)
+        network = detector.network
+        self.get_logger().info(
+            f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
+            f'{network.precision}, {network.num_queries} queries'
+        )
+
+    def _release(self) -> None:
+        self.stop_working()
+        self._diagnostics.forget()
+        self._settings.detach()
+        for camera in self._cameras:
+            camera.outputs.destroy()
+        self._cameras = ()
+        self._detector = None
+        gc.collect()  # networks hold themselves in cycles, and much memory
+
+    def _subscribe(self, worker: Worker) -> None:
+        def receive(stream: CameraStream, serialized: bytes) -> None:
+            stream.offer(serialized)
+            worker.wake()
+
+        self._camera_subscriptions = [
+            self.create_subscription(
+                CompressedImage if stream.topic.is_compressed else Image,
+                stream.topic.name,
+                partial(receive, stream),
+                _CAMERA_QOS,
+                raw=True,  # a frame that is replaced need not be deserialized
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+            for stream in self.streams
+        ]
+
+    def _change_state_if_possible(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Refuse a transition that the state does not have; rclpy of Jazzy lets that error out."""
+        try:
+            return self._change_state(request, response)
+        except RuntimeError as error:
+            self.get_logger().error(f'transition {request.transition.id} refused: {error}')
+            response.success = False
+            return response
+
+
+def _load_from_checkpoint(load: LoadSettings) -> Detector:
+    from maskomaly_ros.detector import Detector
+
+    return Detector.from_checkpoint(
+        load.checkpoint,
+        queries_file=load.queries_file,
+        backend=load.backend,
+        device=load.device,
+        precision=load.precision,
+        input_size=load.input_size,
+    )
+
+
+class _RosLogHandler(logging.Handler):
+    """Passes what the library logs on to the log of the node."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        super().__init__()
+        self._ros = node.get_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # rclpy ties a severity to a line of code, so there must be one line for each.
+        message = self.format(record)
+        if record.levelno >= logging.ERROR:
+            self._ros.error(message)
+        elif record.levelno >= logging.WARNING:
+            self._ros.warning(message)
+        elif record.levelno >= logging.INFO:
+            self._ros.info(message)
+        else:
+            self._ros.debug(message)
+
+
+class _Stopped(Exception):  # noqa: N818
+    """Raised in the executor to end its spinning."""
+
+
+class _NodeThread(threading.Thread):
+    """Makes the node, starts it and spins it, so that the main thread is free for signals.
+
+    Attributes:
+        status: exit status for the process.
+
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        super().__init__(name='maskomaly node', daemon=True)
+        self.status = 0
+        self._on_end = on_end
+        self._executor = SingleThreadedExecutor()
+        self._node: MaskomalyNode | None = None
+
+    def run(self) -> None:
+        try:
+            self._serve()
+        except _Stopped:
+            pass
+        except MaskomalyError as error:
+            rclpy.logging.get_logger('maskomaly').fatal(str(error))
+            self.status = 1
+        except Exception:
+            rclpy.logging.get_logger('maskomaly').fatal(traceback.format_exc())
+            self.status = 1
+        finally:
+            self._on_end()
+
+    def stop(self, timeout: float) -> bool:
+        """Stop spinning and working; return whether both ended within timeout seconds each."""
+        self._executor.create_task(_raise_stopped)
+        self.join(timeout)
+        if self.is_alive():
+            return False
+        if self._node is not None:
+            if not self._node.stop_working(timeout):
+                return False
+            self._node.destroy_node()
+        self._executor.shutdown()
+        return True
+
+    def _serve(self) -> None:
+        node = self._node = MaskomalyNode()
+        library = logging.getLogger('maskomaly_ros')
+        library.addHandler(_RosLogHandler(node))
+        library.setLevel(logging.DEBUG)
+        library.propagate = False
+        self._executor.add_node(node)
+        if node.autostart():
+            self._executor.spin()
+        else:
+            raise MaskomalyError('autostart failed; see above')
+
+
+def _raise_stopped() -> None:
+    raise _Stopped
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Returns:
+        Exit status: 0 after a signal, 1 where the node could not be made or started.
+
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    # Signals are ours: rclpy would end the context at once, under the feet of the worker.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    thread = _NodeThread(ended.set)
+    thread.start()
+    ended.wait()
+    if not thread.stop(timeout=1.0):
+        # A network that is loading or busy cannot be interrupted, and Python would wait for it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(thread.status)
+    rclpy.try_shutdown()
+    return thread.status
+
+
+if __name__ == '__main__':
+    sys.exit(main())

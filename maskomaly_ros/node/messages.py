@@ -1,0 +1,172 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Camera messages to pictures, and results to messages.
+
+Pictures are RGB in here and BGR on topics, as viewers expect them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from maskomaly_ros import encodings
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.obstacles import Obstacle
+
+try:
+    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+except ImportError:
+    Detection2DArray = None
+
+# What every version of cv_bridge converts to colour.
+_CV_BRIDGE_ENCODINGS = frozenset(
+    ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16']
+    + [f'bayer_{pattern}8' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg')]
+)
+
+
+def decode_frame(
+    serialized: bytes, *, is_compressed: bool, max_pixels: int
+) -> tuple[Header, NDArray[np.uint8]]:
+    """Return the header and the picture of a serialized camera message.
+
+    Args:
+        serialized: a `sensor_msgs/Image`, or a `sensor_msgs/CompressedImage`.
+        is_compressed: which of the two.
+        max_pixels: larger pictures are refused.
+
+    Returns:
+        The header, and RGB uint8 [H, W, 3].
+
+    Raises:
+        MaskomalyError: it is no such message, or it holds no picture that can be used.
+
+    """
+    message_type = CompressedImage if is_compressed else Image
+    try:
+        message = deserialize_message(serialized, message_type)
+    except Exception as error:  # of a kind that depends on where the bytes stop making sense
+        raise MaskomalyError(
+            f'{len(serialized)} bytes are no {message_type.__name__}: {error}'
+        ) from error
+    if is_compressed:
+        return message.header, encodings.decode_compressed(message, max_pixels=max_pixels)
+    return message.header, decode_image(message, max_pixels=max_pixels)
+
+
+def decode_image(message: Image, *, max_pixels: int) -> NDArray[np.uint8]:
+    """Return the picture of an image message, RGB uint8 [H, W, 3].
+
+    cv_bridge converts it where it works: not under NumPy 2, nor rows padded by a part of a pixel.
+    The result is the same.
+
+    Raises:
+        MaskomalyError: see `encodings.decode_image`.
+
+    """
+    if _CV_BRIDGE is not None and message.encoding in _CV_BRIDGE_ENCODINGS:
+        row_bytes = encodings.check_image(message, max_pixels=max_pixels)
+        if message.step == row_bytes and not message.is_bigendian:
+            picture: NDArray[np.uint8] = _CV_BRIDGE.imgmsg_to_cv2(message, 'rgb8')
+            return picture
+    return encodings.decode_image(message, max_pixels=max_pixels)
+
+
+def heatmap_message(score: NDArray[np.float32], encoding: str, header: Header) -> Image:
+    """Return a score map [H, W] as an image, `32FC1` or `mono8` (score times 255)."""
+    if encoding == 'mono8':
+        return _image(cv2.convertScaleAbs(score, alpha=255), encoding, header)
+    return _image(np.asarray(score, np.float32), encoding, header)
+
+
+def mask_message(mask: NDArray[np.uint8], header: Header) -> Image:
+    """Return an obstacle mask, uint8 [H, W], as a `mono8` image."""
+    return _image(mask, 'mono8', header)
+
+
+def picture_message(picture: NDArray[np.uint8], header: Header) -> Image:
+    """Return a picture, RGB uint8 [H, W, 3], as a `bgr8` image."""
+    return _image(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', header)
+
+
+def jpeg_message(picture: NDArray[np.uint8], quality: int, header: Header) -> CompressedImage:
+    """Return a picture, RGB uint8 [H, W, 3], as a JPEG of quality 1 to 100."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    if not done:
+        raise MaskomalyError(f'{picture.shape[1]} x {picture.shape[0]} pixels do not fit a JPEG')
+    message = CompressedImage(header=header, format='bgr8; jpeg compressed bgr8')
+    _fill(message, data)
+    return message
+
+
+def obstacles_message(obstacles: Iterable[Obstacle], header: Header) -> Any:
+    """Return obstacles as a `vision_msgs/Detection2DArray`; the score is the mean score."""
+    message = Detection2DArray(header=header)
+    for obstacle in obstacles:
+        hypothesis = ObjectHypothesisWithPose()
+        hypothesis.hypothesis.class_id = 'obstacle'
+        hypothesis.hypothesis.score = obstacle.mean_score
+        detection = Detection2D(header=header, results=[hypothesis])
+        detection.bbox.center.position.x = obstacle.x + obstacle.width / 2
+        detection.bbox.center.position.y = obstacle.y + obstacle.height / 2
+        detection.bbox.size_x = float(obstacle.width)
+        detection.bbox.size_y = float(obstacle.height)
+        message.detections.append(detection)
+    return message
+
+
+def _image(pixels: NDArray[Any], encoding: str, header: Header) -> Image:
+    height, width = pixels.shape[:2]
+    message = Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == 'big'),
+        step=pixels.nbytes // height,
+    )
+    _fill(message, pixels)
+    return message
+
+
+def _fill(message: Image | CompressedImage, pixels: NDArray[Any]) -> None:
+    # Assigning to data converts or checks it byte by byte, a hundred times slower.
+    message.data.frombytes(memoryview(np.ascontiguousarray(pixels).data).cast('B'))
+
+
+def _working_cv_bridge() -> Any:
+    """Return a CvBridge that was seen to work, else None."""
+    try:
+        from cv_bridge import CvBridge
+
+        bridge = CvBridge()
+        probe = picture_message(np.array([[[1, 2, 3]]], np.uint8), Header())
+        works = bridge.imgmsg_to_cv2(probe, 'rgb8').tolist() == [[[1, 2, 3]]]
+    except Exception:  # its compiled half, built for another NumPy, fails in many ways
+        return None
+    return bridge if works else None
+
+
+_CV_BRIDGE = _working_cv_bridge()

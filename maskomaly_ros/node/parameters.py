@@ -1,0 +1,421 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Parameters of the node: what they are, what they may be, and the settings they amount to.
+
+Queries and thresholds belong to a checkpoint, so they are unset until the node is configured;
+then those that the user did not give take the values calibrated for the checkpoint, and
+`ros2 param get` shows what is in force.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from maskomaly_ros.detector import Detector, DetectorConfig
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import BACKENDS, InputSize
+from maskomaly_ros.scoring import ScoringParameters
+
+Type = Parameter.Type
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What takes effect when the node is configured.
+
+    Attributes:
+        camera_topics: as the user wrote them, neither expanded nor remapped.
+        checkpoint: see `load_network`.
+        queries_file: path, or None for the file that comes with the checkpoint.
+        backend: see `load_network`.
+        device: see `load_network`.
+        precision: see `load_network`.
+        input_size: None for the checkpoint's own.
+
+    """
+
+    camera_topics: tuple[str, ...]
+    checkpoint: str
+    queries_file: str | None
+    backend: str
+    device: str
+    precision: str
+    input_size: InputSize | None
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """What can change while the node runs; replaced as a whole.
+
+    Attributes:
+        detector: scoring parameters and thresholds.
+        heatmap_encoding: `32FC1` or `mono8`.
+        overlay_opacity: in [0, 1].
+        jpeg_quality: 1 to 100.
+        max_image_pixels: larger frames are refused.
+
+    """
+
+    detector: DetectorConfig
+    heatmap_encoding: str
+    overlay_opacity: float
+    jpeg_quality: int
+    max_image_pixels: int
+
+
+@dataclass(frozen=True)
+class _Declaration:
+    """One parameter; without a default, it takes the one calibrated for the checkpoint."""
+
+    type: Parameter.Type
+    description: str
+    default: Any = None
+    limits: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ''
+    needs_loading: bool = False
+    read_only: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return it in the form that ROS takes."""
+        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
+        if self.choices:
+            descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
+        if self.needs_loading:
+            descriptor.additional_constraints += ' (only while the node is unconfigured)'
+        if self.limits and self.type == Type.DOUBLE:
+            low, high = self.limits
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif self.limits:
+            first, last = map(int, self.limits)
+            descriptor.integer_range = [IntegerRange(from_value=first, to_value=last)]
+        return descriptor
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise MaskomalyError where the value is none that ROS itself refuses, and yet wrong."""
+        if self.choices and value not in self.choices:
+            raise MaskomalyError(f'{name} {value!r} is unknown; use {" or ".join(self.choices)}')
+        if self.pattern and not re.fullmatch(self.pattern, value):
+            raise MaskomalyError(f'{name} {value!r} is wrong: {self.description}')
+
+
+_FRACTION = (0.0, 1.0)
+_DECLARATIONS = {
+    'camera_topics': _Declaration(
+        Type.STRING_ARRAY,
+        'Image topics; names that end in /compressed carry CompressedImage.',
+        ['/camera/image_raw'],
+        needs_loading=True,
+    ),
+    'checkpoint': _Declaration(
+        Type.STRING,
+        'Network: demo, a Hugging Face id, or the path of a Mask2Former.',
+        'demo',
+        pattern=r'.*\S.*',
+        needs_loading=True,
+    ),
+    'queries_file': _Declaration(
+        Type.STRING,
+        'Queries calibrated for the checkpoint; empty for the file that comes with it.',
+        '',
+        needs_loading=True,
+    ),
+    'backend': _Declaration(
+        Type.STRING, 'What runs the network.', BACKENDS[0], choices=BACKENDS, needs_loading=True
+    ),
+    'device': _Declaration(
+        Type.STRING,
+        'Where the network runs: auto, cpu, cuda or cuda:N.',
+        'auto',
+        pattern=r'auto|cpu|cuda(:\d+)?',
+        needs_loading=True,
+    ),
+    'precision': _Declaration(
+        Type.STRING,
+        'float32, or mixed precision, which is faster on a GPU.',
+        'float32',
+        choices=('float32', 'float16', 'bfloat16'),
+        needs_loading=True,
+    ),
+    'input_shortest_side': _Declaration(
+        Type.INTEGER,
+        'Length in pixels of the shortest side of the network input; 0: as the checkpoint was '
+        'trained.',
+        0,
+        limits=(0, 16384),
+        needs_loading=True,
+    ),
+    'input_longest_side': _Declaration(
+        Type.INTEGER,
+        'Limit in pixels of the longest side of the network input; 0: as the checkpoint was '
+        'trained.',
+        0,
+        limits=(0, 16384),
+        needs_loading=True,
+    ),
+    'anomalous_queries': _Declaration(
+        Type.INTEGER_ARRAY, 'Queries that cover anomalies, numbered from 0.'
+    ),
+    'ground_queries': _Declaration(
+        Type.INTEGER_ARRAY, 'Queries that always count as road scene, numbered from 0.'
+    ),
+    'mask_threshold': _Declaration(
+        Type.DOUBLE,
+        'Confidence from which a query counts as road scene.',
+        limits=_FRACTION,
+    ),
+    'border_threshold': _Declaration(
+        Type.DOUBLE,
+        'Mask value that two masks must exceed to make a border.',
+        limits=_FRACTION,
+    ),
+    'border_score': _Declaration(
+        Type.DOUBLE, 'Largest score that reject gives to a border.', limits=_FRACTION
+    ),
+    'reject_weight': _Declaration(
+        Type.DOUBLE,
+        'Weight of reject in the score; the rest is the weight of accept.',
+        limits=_FRACTION,
+    ),
+    'variant': _Declaration(
+        Type.STRING,
+        'The published algorithm or the program of its authors.',
+        choices=('paper', 'reference_code'),
+    ),
+    'obstacle_threshold': _Declaration(
+        Type.DOUBLE, 'Score above which a pixel is an obstacle.', limits=_FRACTION
+    ),
+    'minimum_obstacle_area': _Declaration(
+        Type.INTEGER,
+        'Obstacles with fewer pixels are not listed.',
+        0,
+        limits=(0, 2**31 - 1),
+    ),
+    'heatmap_encoding': _Declaration(
+        Type.STRING,
+        'Encoding of the heatmap: the score, or the score times 255.',
+        '32FC1',
+        choices=('32FC1', 'mono8'),
+    ),
+    'overlay_opacity': _Declaration(
+        Type.DOUBLE,
+        'How far the colour of a high score hides the camera frame in the overlay.',
+        0.5,
+        limits=_FRACTION,
+    ),
+    'jpeg_quality': _Declaration(
+        Type.INTEGER, 'JPEG quality of overlay/compressed.', 80, limits=(1, 100)
+    ),
+    'max_image_pixels': _Declaration(
+        Type.INTEGER,
+        'Frames with more pixels are refused before memory is allocated for them.',
+        33554432,
+        limits=(1, 2**30),
+    ),
+    'autostart': _Declaration(
+        Type.BOOL,
+        'Configure and activate when the process starts.',
+        True,
+        read_only=True,
+    ),
+}
+_SCORING = (
+    'anomalous_queries',
+    'ground_queries',
+    'mask_threshold',
+    'border_threshold',
+    'border_score',
+    'reject_weight',
+    'variant',
+)
+
+
+class Parameters:
+    """The parameters of one node, declared, checked and kept consistent.
+
+    A set of changes is accepted as a whole or refused as a whole, with a reason.
+
+    Args:
+        node: declares the parameters; its YAML and command line come before all defaults.
+        check_topics: raises MaskomalyError for camera topics that the node cannot serve.
+
+    Raises:
+        MaskomalyError: a value that the node was started with is wrong.
+
+    """
+
+    def __init__(self, node: Node, check_topics: Callable[[Sequence[str]], object]) -> None:
+        self._node = node
+        self._check_topics = check_topics
+        self._detector: Detector | None = None
+        self._is_adopting = False
+        # An empty list in YAML has no type, so the parameter stays unset and only the overrides
+        # tell that the user gave one. rclpy offers no public way to ask.
+        given = node._parameter_overrides
+        self._chosen = {name for name, d in _DECLARATIONS.items() if d.default is None} & set(
+            given
+        )
+        for name, declaration in _DECLARATIONS.items():
+            default = declaration.type if declaration.default is None else declaration.default
+            try:
+                node.declare_parameter(name, default, declaration.descriptor())
+            except Exception as error:  # of several kinds, and not all of one family
+                raise MaskomalyError(f'parameter {name}: {error}') from error
+        self.load, self.live = self._settings({})
+        node.add_pre_set_parameters_callback(_type_empty_lists)
+        node.add_on_set_parameters_callback(self._check_changes)
+        node.add_post_set_parameters_callback(self._apply_changes)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the value of a parameter; None where it is unset."""
+        return self._node.get_parameter_or(name).value
+
+    def attach(self, detector: Detector) -> None:
+        """Give unset parameters the values of a detector, and the detector those that are set.
+
+        From now on, changes are checked against its network, and parameters that need loading
+        cannot be changed.
+
+        Raises:
+            MaskomalyError: a parameter that the user gave does not fit the network.
+
+        """
+        scoring = detector.config.scoring
+        variant = self['variant'] if 'variant' in self._chosen else scoring.variant
+        if variant != scoring.variant:  # calibrated for the other one: its thresholds mean nothing
+            scoring = ScoringParameters.for_variant(
+                variant,
+                anomalous_queries=scoring.anomalous_queries,
+                ground_queries=scoring.ground_queries,
+            )
+        values = {name: getattr(scoring, name) for name in _SCORING}
+        values['obstacle_threshold'] = detector.config.obstacle_threshold
+        adopted = [
+            Parameter(
+                name,
+                _DECLARATIONS[name].type,
+                list(value) if isinstance(value, tuple) else value,
+            )
+            for name, value in values.items()
+            if name not in self._chosen or self[name] is None
+        ]
+        self._is_adopting = True
+        try:
+            self._detector = detector
+            self.load, self.live = self._settings({p.name: p.value for p in adopted})
+            detector.config = self.live.detector
+            if adopted:
+                self._node.set_parameters_atomically(adopted)
+        except (ValueError, TypeError) as error:
+            self._detector = None
+            raise MaskomalyError(str(error)) from error
+        finally:
+            self._is_adopting = False
+
+    def detach(self) -> None:
+        """Forget the detector; parameters that need loading can be changed again."""
+        self._detector = None
+
+    def _settings(self, changes: dict[str, Any]) -> tuple[LoadSettings, LiveSettings]:
+        """Return the settings that the parameters with these changes amount to."""
+        values = {name: self[name] for name in _DECLARATIONS} | changes
+        for name, value in values.items():
+            if value is not None:
+                _DECLARATIONS[name].check(name, value)
+        sides = values['input_shortest_side'], values['input_longest_side']
+        if (sides[0] == 0) != (sides[1] == 0):
+            raise MaskomalyError(
+                f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
+                'give both, or 0 for both'
+            )
+        load = LoadSettings(
+            camera_topics=tuple(values['camera_topics'] or ()),
+            checkpoint=values['checkpoint'],
+            queries_file=values['queries_file'] or None,
+            backend=values['backend'],
+            device=values['device'],
+            precision=values['precision'],
+            input_size=InputSize(*sides) if all(sides) else None,
+        )
+        self._check_topics(load.camera_topics)
+        config = DetectorConfig(
+            ScoringParameters(**_given(values, _SCORING)),
+            minimum_obstacle_area=values['minimum_obstacle_area'],
+            **_given(values, ['obstacle_threshold']),
+        )
+        if self._detector is not None:
+            Detector(self._detector.network, config)  # refuses queries that the network lacks
+        live = LiveSettings(
+            detector=config,
+            heatmap_encoding=values['heatmap_encoding'],
+            overlay_opacity=values['overlay_opacity'],
+            jpeg_quality=values['jpeg_quality'],
+            max_image_pixels=values['max_image_pixels'],
+        )
+        return load, live
+
+    def _check_changes(self, parameters: list[Parameter]) -> SetParametersResult:
+        changes = {p.name: p.value for p in parameters if p.name in _DECLARATIONS}
+        try:
+            for name, value in changes.items():
+                if self._detector is None or not _DECLARATIONS[name].needs_loading:
+                    continue
+                if value != self[name]:
+                    raise MaskomalyError(
+                        f'{name} cannot change to {value!r} while a network is loaded: '
+                        'deactivate and clean up the node first'
+                    )
+            self._settings(changes)
+        except (ValueError, TypeError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _apply_changes(self, parameters: list[Parameter]) -> None:
+        if self._is_adopting:
+            return
+        changed = {p.name for p in parameters} & set(_DECLARATIONS)
+        self._chosen |= {name for name in changed if _DECLARATIONS[name].default is None}
+        if changed:
+            self.load, self.live = self._settings({})
+            if self._detector is not None:
+                self._detector.config = self.live.detector
+
+
+def _given(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if values[name] is not None}
+
+
+def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:
+    """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
+    return [
+        Parameter(p.name, Type.INTEGER_ARRAY, [])
+        if p.name in ('anomalous_queries', 'ground_queries')
+        and p.type_.name.endswith('_ARRAY')
+        and len(p.value) == 0
+        else p
+        for p in parameters
+    ]

@@ -1,0 +1,189 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The thread that turns waiting frames into results."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.node import Node
+from std_msgs.msg import Header
+
+from maskomaly_ros.detector import Detection, Detector
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.node.camera import CameraStream
+from maskomaly_ros.node.messages import decode_frame
+from maskomaly_ros.node.outputs import Outputs
+from maskomaly_ros.node.parameters import LiveSettings
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera: where its frames wait and where its results go."""
+
+    stream: CameraStream
+    outputs: Outputs
+
+
+@dataclass(frozen=True)
+class _Frame:
+    camera: Camera
+    header: Header
+    picture: NDArray[np.uint8]
+
+
+@dataclass
+class _Throttle:
+    """Say yes once a second for each key."""
+
+    last: dict[str, float] = field(default_factory=dict)
+
+    def __call__(self, key: str) -> bool:
+        now = time.monotonic()
+        if now - self.last.get(key, -math.inf) < 1.0:
+            return False
+        self.last[key] = now
+        return True
+
+
+class Worker:
+    """Runs the detector on the newest frames of all cameras, batch after batch, in a thread.
+
+    Each batch has the frame of every camera that has one waiting when the thread comes for them.
+
+    Args:
+        node: for its log and its clock.
+        detector: finds obstacles.
+        cameras: of the same node.
+        settings: returns the live settings; asked once a batch.
+
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        detector: Detector,
+        cameras: Sequence[Camera],
+        settings: Callable[[], LiveSettings],
+    ) -> None:
+        self._log = node.get_logger()
+        self._clock = node.get_clock()
+        self._detector = detector
+        self._cameras = tuple(cameras)
+        self._settings = settings
+        self._may_log = _Throttle()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._run, name='maskomaly worker', daemon=True)
+        self.timings: dict[str, float] = {}
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Let the thread look for waiting frames; returns at once."""
+        self._wake.set()
+
+    def stop(self, timeout: float | None = None) -> bool:
+        """Stop the thread; results of the batch it is busy with are not published.
+
+        Args:
+            timeout: seconds to wait for that batch; None waits as long as it takes.
+
+        Returns:
+            Whether the thread has ended.
+
+        """
+        self._is_stopping = True
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._wake.wait()
+            self._wake.clear()
+            settings = self._settings()
+            frames = [f for f in (self._next_frame(c, settings) for c in self._cameras) if f]
+            if frames:
+                self._process(frames, settings)
+        for camera in self._cameras:
+            if camera.stream.take() is not None:
+                camera.stream.mark_unwanted()
+
+    def _next_frame(self, camera: Camera, settings: LiveSettings) -> _Frame | None:
+        stream = camera.stream
+        serialized = stream.take()
+        if serialized is None:
+            return None
+        if self._is_stopping or not camera.outputs.are_wanted:
+            stream.mark_unwanted()
+            return None
+        try:
+            header, picture = decode_frame(
+                serialized,
+                is_compressed=stream.topic.is_compressed,
+                max_pixels=settings.max_image_pixels,
+            )
+        except MaskomalyError as error:
+            stream.mark_bad(str(error))
+            if self._may_log(f'bad {stream.topic.name}'):
+                self._log.warning(
+                    f'{stream.topic.name}: bad frame skipped: {error} '
+                    f'({stream.counts.bad} bad of {stream.counts.received})'
+                )
+            return None
+        return _Frame(camera, header, picture)
+
+    def _process(self, frames: Sequence[_Frame], settings: LiveSettings) -> None:
+        try:
+            detections = self._detector.detect([frame.picture for frame in frames])
+        except Exception as error:
+            self._report_failure('the network', error, frames)
+            return
+        self.timings = detections[0].timings
+        for frame, detection in zip(frames, detections, strict=True):
+            self._publish(frame, detection, settings)
+
+    def _publish(self, frame: _Frame, detection: Detection, settings: LiveSettings) -> None:
+        if self._is_stopping:
+            frame.camera.stream.mark_unwanted()
+            return
+        try:
+            frame.camera.outputs.publish(detection, frame.header, settings)
+        except Exception as error:
+            self._report_failure('publishing', error, [frame])
+            return
+        stamp = frame.header.stamp
+        latency = self._clock.now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
+        frame.camera.stream.mark_processed(latency / 1e9)
+
+    def _report_failure(self, what: str, error: Exception, frames: Sequence[_Frame]) -> None:
+        for frame in frames:
+            frame.camera.stream.mark_failed(f'{what} raised {type(error).__name__}: {error}')
+        if self._may_log(what):
+            names = ', '.join(frame.camera.stream.topic.name for frame in frames)
+            self._log.error(
+                f'{what} failed on a frame of {names}; the next ones will be tried\n'
+                + ''.join(traceback.format_exception(error))
+            )
