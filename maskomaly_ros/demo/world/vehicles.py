@@ -21,15 +21,25 @@ from functools import cache
 
 import numpy as np
 
-from maskomaly_ros.demo.raster import Colour, Face, Points, Solid, generator
+from maskomaly_ros.demo.world.raster import Colour, Face, Points, Solid, generator
 
 VEHICLES = 24
 _GLASS = (58.0, 70.0, 80.0)
 _RUBBER = (26.0, 26.0, 28.0)
 _PAINT = (
-    (210, 212, 214), (234, 234, 230), (150, 154, 158), (92, 96, 102), (38, 40, 46), (24, 26, 30),
-    (150, 36, 38), (44, 66, 124), (56, 96, 140), (30, 62, 54), (176, 150, 60), (196, 104, 40),
-)  # fmt: skip
+    (210, 212, 214),
+    (234, 234, 230),
+    (150, 154, 158),
+    (92, 96, 102),
+    (38, 40, 46),
+    (24, 26, 30),
+    (150, 36, 38),
+    (44, 66, 124),
+    (56, 96, 140),
+    (30, 62, 54),
+    (176, 150, 60),
+    (196, 104, 40),
+)
 
 
 def _quad(*points: tuple[float, float, float]) -> Points:
@@ -38,7 +48,9 @@ def _quad(*points: tuple[float, float, float]) -> Points:
 
 def _disc(x: float, y: float, z: float, radius: float, *, reverse: bool) -> Points:
     angles = np.linspace(0, 2 * math.pi, 15)[:-1]
-    ring = np.stack((np.full(14, x), y + radius * np.sin(angles), z + radius * np.cos(angles)), axis=1)
+    ring = np.stack(
+        (np.full(14, x), y + radius * np.sin(angles), z + radius * np.cos(angles)), axis=1
+    )
     return ring[::-1] if reverse else ring
 
 
@@ -54,22 +66,96 @@ def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
     """
     rng = generator(31, variant)
     paint: Colour = _PAINT[int(rng.integers(len(_PAINT)))]
-    kind = ('saloon', 'hatchback', 'estate', 'van', 'hatchback', 'lorry', 'saloon', 'suv', 'bus', 'hatchback',
-            'saloon', 'suv')[variant % 12]  # fmt: skip
+    kind = (
+        'saloon',
+        'hatchback',
+        'estate',
+        'van',
+        'hatchback',
+        'lorry',
+        'saloon',
+        'suv',
+        'bus',
+        'hatchback',
+        'saloon',
+        'suv',
+    )[variant % 12]
     if kind == 'lorry':
-        return _box_vehicle(rng, paint, 2.35, rng.uniform(2.9, 3.4), rng.uniform(6, 8), windows=False)
+        return _box_vehicle(
+            rng, paint, 2.35, rng.uniform(2.9, 3.4), rng.uniform(6, 8), windows=False
+        )
     if kind == 'bus':
         paint = _PAINT[int(rng.choice((0, 6, 7, 10, 11)))]
         return _box_vehicle(rng, paint, 2.45, 3.0, rng.uniform(9, 11), windows=True)
     width = rng.uniform(1.68, 1.85)
     # Outline from the rear bumper over the roof to the front: (share of the length, height).
     outline, length = {
-        'saloon': (((0, .32), (0, .92), (.16, .98), (.30, 1.40), (.55, 1.42), (.74, .98), (.98, .80), (1, .30)), 4.5),
-        'hatchback': (((0, .32), (0, .92), (.03, 1.0), (.10, 1.44), (.52, 1.47), (.74, 1.0), (.98, .80), (1, .30)), 3.9),
-        'estate': (((0, .32), (0, .92), (.02, 1.0), (.07, 1.44), (.55, 1.47), (.74, 1.0), (.98, .80), (1, .30)), 4.6),
-        'suv': (((0, .40), (0, 1.05), (.02, 1.15), (.07, 1.70), (.55, 1.74), (.72, 1.18), (.98, 1.0), (1, .38)), 4.5),
-        'van': (((0, .36), (0, 1.05), (.01, 1.2), (.02, 2.0), (.70, 2.02), (.88, 1.22), (.99, .95), (1, .34)), 4.8),
-    }[kind]  # fmt: skip
+        'saloon': (
+            (
+                (0, 0.32),
+                (0, 0.92),
+                (0.16, 0.98),
+                (0.30, 1.40),
+                (0.55, 1.42),
+                (0.74, 0.98),
+                (0.98, 0.80),
+                (1, 0.30),
+            ),
+            4.5,
+        ),
+        'hatchback': (
+            (
+                (0, 0.32),
+                (0, 0.92),
+                (0.03, 1.0),
+                (0.10, 1.44),
+                (0.52, 1.47),
+                (0.74, 1.0),
+                (0.98, 0.80),
+                (1, 0.30),
+            ),
+            3.9,
+        ),
+        'estate': (
+            (
+                (0, 0.32),
+                (0, 0.92),
+                (0.02, 1.0),
+                (0.07, 1.44),
+                (0.55, 1.47),
+                (0.74, 1.0),
+                (0.98, 0.80),
+                (1, 0.30),
+            ),
+            4.6,
+        ),
+        'suv': (
+            (
+                (0, 0.40),
+                (0, 1.05),
+                (0.02, 1.15),
+                (0.07, 1.70),
+                (0.55, 1.74),
+                (0.72, 1.18),
+                (0.98, 1.0),
+                (1, 0.38),
+            ),
+            4.5,
+        ),
+        'van': (
+            (
+                (0, 0.36),
+                (0, 1.05),
+                (0.01, 1.2),
+                (0.02, 2.0),
+                (0.70, 2.02),
+                (0.88, 1.22),
+                (0.99, 0.95),
+                (1, 0.34),
+            ),
+            4.8,
+        ),
+    }[kind]
     half = width / 2
     belt = outline[2][1]
     height = max(y for _, y in outline)
@@ -94,8 +180,12 @@ def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
             return float(x), float(y), float(z)
 
         def patch(
-            u0: float, u1: float, v0: float, v1: float, on=on,  # type: ignore[no-untyped-def]
-        ) -> Points:  # fmt: skip
+            u0: float,
+            u1: float,
+            v0: float,
+            v1: float,
+            on=on,  # type: ignore[no-untyped-def]
+        ) -> Points:
             return _quad(on(u0, v0), on(u1, v0), on(u1, v1), on(u0, v1))
 
         details: list[tuple[Points, Colour]] = []
@@ -137,15 +227,37 @@ def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
                 (patch(0.1, 0.9, 0.62, 0.9), (40, 40, 42)),
                 (patch(0.36, 0.64, 0.5, 0.66), (230, 230, 226)),
             ]
-        faces.append(Face(points, paint if index not in (1, 5) else _mix(paint, (255, 255, 255), 0.08), tuple(details)))
+        faces.append(
+            Face(
+                points,
+                paint if index not in (1, 5) else _mix(paint, (255, 255, 255), 0.08),
+                tuple(details),
+            )
+        )
     for side in (-1, 1):
-        lower = [(z, min(y, belt)) for z, y, _ in (rings[0], rings[1], rings[2], rings[5], rings[6], rings[7])]
+        lower = [
+            (z, min(y, belt))
+            for z, y, _ in (rings[0], rings[1], rings[2], rings[5], rings[6], rings[7])
+        ]
         body = np.array([(side * half, y, z) for z, y in lower])
         upper = [rings[i] for i in (2, 3, 4, 5)]
         cabin = np.array([(side * w, y, z) for z, y, w in upper])
-        details = [(np.array([(side * half, y, at(s)) for s, y in
-                    ((.01, belt * .72), (.01, belt * .64), (.97, belt * .58), (.97, belt * .66))]),
-                    _mix(paint, (0, 0, 0), 0.22))]  # fmt: skip
+        details = [
+            (
+                np.array(
+                    [
+                        (side * half, y, at(s))
+                        for s, y in (
+                            (0.01, belt * 0.72),
+                            (0.01, belt * 0.64),
+                            (0.97, belt * 0.58),
+                            (0.97, belt * 0.66),
+                        )
+                    ]
+                ),
+                _mix(paint, (0, 0, 0), 0.22),
+            )
+        ]
         for share in (0.19, 0.80):
             details += [
                 (_disc(side * half, 0.36, at(share), 0.37, reverse=side < 0), (22, 22, 24)),
@@ -154,27 +266,47 @@ def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
                 (_disc(side * half, 0.33, at(share), 0.08, reverse=side < 0), (84, 86, 90)),
             ]
         details += [
-            (np.array([(side * half, y, at(s)) for s, y in ((a, .36), (a + .004, .36), (a + .004, belt), (a, belt))]),
-             _mix(paint, (0, 0, 0), 0.5)) for a in (0.34, 0.54)
-        ]  # fmt: skip
+            (
+                np.array(
+                    [
+                        (side * half, y, at(s))
+                        for s, y in ((a, 0.36), (a + 0.004, 0.36), (a + 0.004, belt), (a, belt))
+                    ]
+                ),
+                _mix(paint, (0, 0, 0), 0.5),
+            )
+            for a in (0.34, 0.54)
+        ]
         centre = cabin.mean(axis=0)
         glass = centre + (cabin - centre) * (0.84, 0.76, 0.86)
         pillar_z = float(centre[2]) - 0.05
         windows: list[tuple[Points, Colour]] = []
         if kind == 'van':
-            window = np.array([(side * inset(y), y, at(s)) for s, y in ((.66, 1.28), (.68, 1.85), (.72, 1.85), (.84, 1.28))])
+            window = np.array(
+                [
+                    (side * inset(y), y, at(s))
+                    for s, y in ((0.66, 1.28), (0.68, 1.85), (0.72, 1.85), (0.84, 1.28))
+                ]
+            )
             windows.append((window, _GLASS))
         else:
             windows.append((glass, _GLASS))
             bar = np.array(
-                [(side * inset(belt + .05), belt + .05, pillar_z), (side * inset(height), height - .05, pillar_z),
-                 (side * inset(height), height - .05, pillar_z + .1), (side * inset(belt + .05), belt + .05, pillar_z + .1)]
-            )  # fmt: skip
+                [
+                    (side * inset(belt + 0.05), belt + 0.05, pillar_z),
+                    (side * inset(height), height - 0.05, pillar_z),
+                    (side * inset(height), height - 0.05, pillar_z + 0.1),
+                    (side * inset(belt + 0.05), belt + 0.05, pillar_z + 0.1),
+                ]
+            )
             windows.append((bar, paint))
         if side < 0:
             faces += [Face(body, paint, tuple(details)), Face(cabin, paint, tuple(windows))]
         else:
-            faces += [Face(body[::-1], paint, tuple(details)), Face(cabin[::-1], paint, tuple(windows))]
+            faces += [
+                Face(body[::-1], paint, tuple(details)),
+                Face(cabin[::-1], paint, tuple(windows)),
+            ]
     faces += _tyres(half, length)
     return Solid(faces), (width, height, length)
 
@@ -183,17 +315,30 @@ def _tyres(half: float, length: float) -> list[Face]:
     """Return what is seen below a body from behind and from the front: dark, with tyres."""
     faces = []
     for z, flip in ((-length * 0.40, False), (length * 0.40, True)):
-        points = _quad((-half * .95, 0.18, z), (half * .95, 0.18, z), (half * .95, 0.5, z), (-half * .95, 0.5, z))  # fmt: skip
+        points = _quad(
+            (-half * 0.95, 0.18, z),
+            (half * 0.95, 0.18, z),
+            (half * 0.95, 0.5, z),
+            (-half * 0.95, 0.5, z),
+        )
         tyres = []
         for a, b in ((-0.95, -0.72), (0.72, 0.95)):
-            tyre = _quad((a * half, 0, z), (b * half, 0, z), (b * half, 0.4, z), (a * half, 0.4, z))
+            tyre = _quad(
+                (a * half, 0, z), (b * half, 0, z), (b * half, 0.4, z), (a * half, 0.4, z)
+            )
             tyres.append((tyre[::-1] if flip else tyre, _RUBBER))
         faces.append(Face(points[::-1] if flip else points, (14, 14, 15), tuple(tyres)))
     return faces
 
 
 def _box_vehicle(
-    rng: np.random.Generator, paint: Colour, width: float, height: float, length: float, *, windows: bool
+    rng: np.random.Generator,
+    paint: Colour,
+    width: float,
+    height: float,
+    length: float,
+    *,
+    windows: bool,
 ) -> tuple[Solid, tuple[float, float, float]]:
     """Return a bus (``windows``) or a lorry."""
     half, low, back, front = width / 2, 0.55 if not windows else 0.35, -length / 2, length / 2
@@ -212,7 +357,12 @@ def _box_vehicle(
     def flank(side: int, s0: float, s1: float, v0: float, v1: float) -> Points:
         z0, z1 = back + s0 * length, back + s1 * length
         y0, y1 = low + (height - low) * v0, low + (height - low) * v1
-        points = _quad((side * half, y0, z1), (side * half, y0, z0), (side * half, y1, z0), (side * half, y1, z1))
+        points = _quad(
+            (side * half, y0, z1),
+            (side * half, y0, z0),
+            (side * half, y1, z0),
+            (side * half, y1, z1),
+        )
         return points if side < 0 else points[::-1]
 
     red: Colour = (186, 30, 28)
@@ -247,7 +397,12 @@ def _box_vehicle(
             ),
         ),
         Face(
-            _quad((-half, height, back), (half, height, back), (half, height, front), (-half, height, front)),
+            _quad(
+                (-half, height, back),
+                (half, height, back),
+                (half, height, front),
+                (-half, height, front),
+            ),
             _mix(cargo, (255, 255, 255), 0.1),
         ),
     ]
@@ -257,7 +412,9 @@ def _box_vehicle(
             for index in range(6):
                 s = 0.04 + index * 0.15
                 details.append((flank(side, s, s + 0.13, 0.5, 0.86), _GLASS))
-                details.append((flank(side, s, s + 0.13, 0.72, 0.86), _mix(_GLASS, (190, 205, 215), 0.35)))
+                details.append(
+                    (flank(side, s, s + 0.13, 0.72, 0.86), _mix(_GLASS, (190, 205, 215), 0.35))
+                )
             details.append((flank(side, 0, 1, 0.3, 0.36), _mix(paint, (255, 255, 255), 0.6)))
         else:
             details.append((flank(side, 0.76, 1, 0, 1), paint))

@@ -22,12 +22,13 @@ from functools import cache
 import cv2
 import numpy as np
 
-from maskomaly_ros.demo.raster import Bytes, Colour, Sprite, generator
-from maskomaly_ros.demo.textures import fractal, leaves
+from maskomaly_ros.demo.world.raster import Bytes, Colour, Sprite, generator
+from maskomaly_ros.demo.world.textures import fractal, leaves
 
 TREES = 14
 BUSHES = 6
-POLES = 12
+POLE_KINDS = 6
+LAMP = 0
 PEOPLE = 16
 PHASES = 6
 
@@ -62,21 +63,38 @@ def _blob_mask(shape: tuple[int, int], rng: np.random.Generator, kind: str) -> B
 
 
 def _branches(
-    picture: Bytes, start: tuple[float, float], angle: float, length: float, width: float,
-    colour: Colour, rng: np.random.Generator, depth: int,
-) -> None:  # fmt: skip
+    picture: Bytes,
+    start: tuple[float, float],
+    angle: float,
+    length: float,
+    width: float,
+    colour: Colour,
+    rng: np.random.Generator,
+    depth: int,
+) -> None:
     end = (start[0] + length * math.sin(angle), start[1] - length * math.cos(angle))
     cv2.line(
-        picture, (int(start[0] * 8), int(start[1] * 8)), (int(end[0] * 8), int(end[1] * 8)),
-        (*colour, 255), max(1, round(width)), cv2.LINE_AA, 3,
-    )  # fmt: skip
+        picture,
+        (int(start[0] * 8), int(start[1] * 8)),
+        (int(end[0] * 8), int(end[1] * 8)),
+        (*colour, 255),
+        max(1, round(width)),
+        cv2.LINE_AA,
+        3,
+    )
     if depth == 0:
         return
     for _ in range(3 if depth > 2 else 2):
         _branches(
-            picture, end, angle + rng.normal(0, 0.5), length * rng.uniform(0.62, 0.85),
-            width * 0.62, colour, rng, depth - 1,
-        )  # fmt: skip
+            picture,
+            end,
+            angle + rng.normal(0, 0.5),
+            length * rng.uniform(0.62, 0.85),
+            width * 0.62,
+            colour,
+            rng,
+            depth - 1,
+        )
 
 
 @cache
@@ -122,7 +140,7 @@ def bush(variant: int) -> Sprite:
 def pole(variant: int) -> Sprite:
     """Return a street lamp, sign, traffic light or utility pole."""
     rng = generator(23, variant)
-    kind = variant % 6
+    kind = variant % POLE_KINDS
     rows, columns = 384, 128
     rgba = np.zeros((rows, columns, 4), np.uint8)
     grey = tuple(float(v) for v in np.array((118, 122, 122)) * rng.uniform(0.5, 1.2))
@@ -135,14 +153,18 @@ def pole(variant: int) -> Sprite:
     if kind == 0:  # lamp with an arm
         post(2, 20)
         cv2.line(rgba, (middle, 22), (middle - 50, 12), (*grey, 255), 3, cv2.LINE_AA)
-        cv2.ellipse(rgba, (middle - 50, 14), (12, 4), 8, 0, 360, (70, 72, 74, 255), -1, cv2.LINE_AA)
+        cv2.ellipse(
+            rgba, (middle - 50, 14), (12, 4), 8, 0, 360, (70, 72, 74, 255), -1, cv2.LINE_AA
+        )
         return Sprite(rgba, 2.7, 8.0)
     if kind == 1:  # utility pole
         post(4, 6)
         for y in (24, 44):
             cv2.line(rgba, (middle - 46, y), (middle + 46, y), (82, 70, 60, 255), 5)
             for x in range(-44, 50, 22):
-                cv2.rectangle(rgba, (middle + x - 2, y - 10), (middle + x + 2, y), (60, 66, 70, 255), -1)
+                cv2.rectangle(
+                    rgba, (middle + x - 2, y - 10), (middle + x + 2, y), (60, 66, 70, 255), -1
+                )
         return Sprite(rgba, 2.8, 8.4)
     if kind == 2:  # traffic light
         post(3, 150)
@@ -162,7 +184,9 @@ def pole(variant: int) -> Sprite:
     if shape == 0:
         cv2.circle(rgba, centre, 56, (196, 40, 44, 255), -1, cv2.LINE_AA)
         cv2.circle(rgba, centre, 41, (238, 238, 234, 255), -1, cv2.LINE_AA)
-        cv2.putText(rgba, '30', (middle - 36, 80), cv2.FONT_HERSHEY_DUPLEX, 1.7, (20, 20, 20, 255), 4)
+        cv2.putText(
+            rgba, '30', (middle - 36, 80), cv2.FONT_HERSHEY_DUPLEX, 1.7, (20, 20, 20, 255), 4
+        )
     elif shape == 1:
         points = np.array(((middle, 6), (middle - 60, 112), (middle + 60, 112)))
         cv2.fillPoly(rgba, [points], (200, 44, 44, 255), cv2.LINE_AA)
@@ -199,7 +223,10 @@ def person(variant: int, phase: int) -> Sprite:
     rgba = np.zeros((rows, columns, 4), np.uint8)
     skin = (*_SKIN[int(rng.integers(4))], 255)
     top = (*rng.uniform(25, 225, 3), 255)
-    trousers = (*(np.array((52, 58, 80)) * rng.uniform(0.4, 1.6) + rng.uniform(-12, 22, 3)).clip(8), 255)
+    trousers = (
+        *(np.array((52, 58, 80)) * rng.uniform(0.4, 1.6) + rng.uniform(-12, 22, 3)).clip(8),
+        255,
+    )
     shoes = (36, 32, 30, 255)
     swing = math.sin(2 * math.pi * phase / PHASES)
     side = rng.random() < 0.45  # seen from the side, the step is wide
@@ -210,9 +237,12 @@ def person(variant: int, phase: int) -> Sprite:
     dress = rng.random() < 0.25
 
     def limb(
-        a: tuple[float, float], b: tuple[float, float], wide: float, thin: float,
+        a: tuple[float, float],
+        b: tuple[float, float],
+        wide: float,
+        thin: float,
         colour: tuple[float, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         along = np.array((b[0] - a[0], b[1] - a[1]))
         normal = np.array((-along[1], along[0])) / max(float(np.hypot(*along)), 1e-6)
         ring = [a + normal * wide, b + normal * thin, b - normal * thin, a - normal * wide]
@@ -225,7 +255,10 @@ def person(variant: int, phase: int) -> Sprite:
     sleeve = (*(np.array(top[:3]) * 0.82), 255)
     gap = 4 if side else 13
     for direction, cloth in ((-1, dark), (1, trousers)):
-        foot = (middle + direction * stride + direction * gap * 0.8, 246 - max(0.0, direction * swing) * 7)
+        foot = (
+            middle + direction * stride + direction * gap * 0.8,
+            246 - max(0.0, direction * swing) * 7,
+        )
         knee = (middle + direction * (stride * 0.6 + gap) + (4 if side else 0), 188)
         start = (middle + direction * gap, hip)
         if dress:
@@ -243,13 +276,16 @@ def person(variant: int, phase: int) -> Sprite:
     half = (18 if side else 27) * build
     torso = np.array(
         (
-            (middle - half * 0.7, shoulder - 4), (middle + half * 0.7, shoulder - 4),
-            (middle + half, shoulder + 12), (middle + half * 0.82, hip - 18),
+            (middle - half * 0.7, shoulder - 4),
+            (middle + half * 0.7, shoulder - 4),
+            (middle + half, shoulder + 12),
+            (middle + half * 0.82, hip - 18),
             (middle + half * 0.9, hip + (44 if dress else 6)),
             (middle - half * 0.9, hip + (44 if dress else 6)),
-            (middle - half * 0.82, hip - 18), (middle - half, shoulder + 12),
+            (middle - half * 0.82, hip - 18),
+            (middle - half, shoulder + 12),
         )
-    )  # fmt: skip
+    )
     cv2.fillPoly(rgba, [np.round(torso * 8).astype(np.int32)], top, cv2.LINE_AA, 3)
     if side:
         elbow = (middle + 4 + stride * 0.35, 98 + lift)
@@ -261,9 +297,15 @@ def person(variant: int, phase: int) -> Sprite:
     hair = (*rng.uniform(15, 90, 1).repeat(3) * (1.0, 0.8, 0.65), 255)
     away = rng.random() < 0.5
     cv2.ellipse(
-        rgba, (head[0] - (3 if side else 0), head[1] - 5), (15, 15), 0,
-        *((0, 360) if away else (170, 370)), hair, -1, cv2.LINE_AA,
-    )  # fmt: skip
+        rgba,
+        (head[0] - (3 if side else 0), head[1] - 5),
+        (15, 15),
+        0,
+        *((0, 360) if away else (170, 370)),
+        hair,
+        -1,
+        cv2.LINE_AA,
+    )
     if rng.random() < 0.3:  # bag
         x = int(middle + half)
         cv2.rectangle(rgba, (x - 6, 100), (x + 12, 136), (*rng.uniform(20, 130, 3), 255), -1)
@@ -308,12 +350,19 @@ def rider(variant: int) -> Sprite:
     trousers = (*rng.uniform(25, 85, 3), 255)
     for direction in (-1, 1):
         x = 72 + direction * 24
-        leg = np.array(((72, 118), (x, 112), (x + direction * 12, 150), (x, 186), (x - direction * 14, 186)))
+        leg = np.array(
+            ((72, 118), (x, 112), (x + direction * 12, 150), (x, 186), (x - direction * 14, 186))
+        )
         cv2.fillPoly(rgba, [leg], trousers, cv2.LINE_AA)
         arm = np.array(
-            ((72 + direction * 22, 50), (72 + direction * 38, 62), (72 + direction * 50, 96),
-             (72 + direction * 38, 102), (72 + direction * 24, 80))
-        )  # fmt: skip
+            (
+                (72 + direction * 22, 50),
+                (72 + direction * 38, 62),
+                (72 + direction * 50, 96),
+                (72 + direction * 38, 102),
+                (72 + direction * 24, 80),
+            )
+        )
         cv2.fillPoly(rgba, [arm], sleeve, cv2.LINE_AA)
     torso = np.array(((46, 46), (98, 46), (102, 70), (96, 128), (48, 128), (42, 70)))
     cv2.fillPoly(rgba, [torso], shirt, cv2.LINE_AA)

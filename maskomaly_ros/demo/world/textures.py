@@ -26,7 +26,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from maskomaly_ros.demo.raster import Bytes, Colour, Floats, Sprite, generator
+from maskomaly_ros.demo.world.raster import Bytes, Colour, Floats, Sprite, generator
 
 GROUND_TEXEL = 0.025  # metres
 GROUND_SHAPE = (1024, 512)  # texels along and across the road
@@ -54,7 +54,9 @@ def asphalt(variant: int) -> Bytes:
     rng = generator(11, variant)
     rows, columns = GROUND_SHAPE
     grain = rng.standard_normal(GROUND_SHAPE).astype(np.float32)
-    tone = 128 + 9 * grain + 9 * fractal(GROUND_SHAPE, 1.1, rng) + 7 * fractal(GROUND_SHAPE, 1.7, rng)
+    tone = (
+        128 + 9 * grain + 9 * fractal(GROUND_SHAPE, 1.1, rng) + 7 * fractal(GROUND_SHAPE, 1.7, rng)
+    )
     wear = 0.4 + 0.6 * rng.random()
     for _ in range(rng.integers(0, 4)):  # repaired rectangles
         x, y = rng.integers(0, columns), rng.integers(0, rows)
@@ -206,14 +208,16 @@ def leaves(
     slope_y = cv2.Sobel(cv2.GaussianBlur(bumps, (0, 0), size * 0.8), cv2.CV_32F, 0, 1)
     lit = -(slope_x * 0.5 + slope_y)
     lit /= max(float(lit.std()), 1e-6)
-    inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    inside = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[
+        1:-1, 1:-1
+    ]
     depth = np.clip(inside / max(float(inside.max()), 1) * 1.5, 0, 1)
     rise = np.linspace(1.0, 0.72, rows, dtype=np.float32)[:, None]
     tone = rise * (0.72 + spread * lit + 0.16 * np.clip(bumps, -2, 2) - 0.12 * depth)
     grain = cv2.resize(
-        rng.standard_normal((max(int(rows / size * 2), 2), max(int(columns / size * 2), 2))).astype(
-            np.float32
-        ),
+        rng.standard_normal(
+            (max(int(rows / size * 2), 2), max(int(columns / size * 2), 2))
+        ).astype(np.float32),
         (columns, rows),
         interpolation=cv2.INTER_LINEAR,
     )
@@ -227,6 +231,9 @@ def _even(shape: tuple[int, int]) -> tuple[int, int]:
     return shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
 
 
+HEDGES = 4
+
+
 @cache
 def hedge(variant: int) -> Sprite:
     """Return a stretch of clipped hedge, 8 m long."""
@@ -237,11 +244,14 @@ def hedge(variant: int) -> Sprite:
     mask[np.arange(128)[:, None] > np.maximum(edge, 1)[None]] = 255
     green = (rng.uniform(50, 85), rng.uniform(85, 115), rng.uniform(35, 60))
     rgba = leaves(shape, mask, rng, green)
-    rgba[108:, :, :3] = (rgba[108:, :, :3] * np.linspace(1, 0.5, 20)[:, None, None]).astype(np.uint8)
+    rgba[108:, :, :3] = (rgba[108:, :, :3] * np.linspace(1, 0.5, 20)[:, None, None]).astype(
+        np.uint8
+    )
     return Sprite(rgba, 8.0, rng.uniform(1.2, 2.6))
 
 
 WALLS = 6
+BOARDS, BARRIER = 3, 4
 
 
 @cache
@@ -252,17 +262,22 @@ def wall(variant: int) -> Sprite:
     tone = 1 + 0.06 * rng.standard_normal((rows, columns)).astype(np.float32)
     tone += 0.07 * fractal((rows, columns), 1.4, rng)
     colour = np.array(
-        ((150, 92, 72), (176, 172, 160), (196, 178, 140), (128, 98, 66), (210, 206, 196), (112, 116, 96))[
-            variant % 6
-        ],
+        (
+            (150, 92, 72),
+            (176, 172, 160),
+            (196, 178, 140),
+            (128, 98, 66),
+            (210, 206, 196),
+            (112, 116, 96),
+        )[variant % WALLS],
         np.float32,
     )
-    if variant % 6 in (0, 2):  # bricks
+    if variant % WALLS in (0, 2):  # bricks
         for row in range(0, rows, 6):
             tone[row] *= 0.78
             offset = 6 if row // 6 % 2 else 0
             tone[row : row + 6, offset::12] *= 0.85
-    elif variant % 6 in (3, 5):  # boards between posts
+    elif variant % WALLS in (3, 5):  # boards between posts
         for row in range(0, rows, 8):
             tone[row : row + 2] *= 0.6
             tone[row + 2 : row + 8] *= rng.uniform(0.85, 1.1)
@@ -274,8 +289,10 @@ def wall(variant: int) -> Sprite:
         tone *= np.linspace(1.05, 0.8, rows, dtype=np.float32)[:, None]
     tone[:5] *= 1.12
     tone[5:7] *= 0.7
-    rgba = np.dstack((_to_bytes(colour * tone[..., None]), np.full((rows, columns), 255, np.uint8)))
-    return Sprite(rgba, 8.0, (1.2, 2.2, 1.6, 1.8, 3.0, 1.7)[variant % 6], solid=True)
+    rgba = np.dstack(
+        (_to_bytes(colour * tone[..., None]), np.full((rows, columns), 255, np.uint8))
+    )
+    return Sprite(rgba, 8.0, (1.2, 2.2, 1.6, 1.8, 3.0, 1.7)[variant % WALLS], solid=True)
 
 
 RAILINGS = 4
@@ -327,9 +344,17 @@ def facade(variant: int) -> Sprite:
     bay, storey = 48, 40
     rows, columns = storeys * storey + 12, bays * bay
     palette = (
-        (158, 104, 82), (186, 152, 112), (206, 198, 182), (172, 168, 162), (214, 196, 158),
-        (136, 112, 98), (150, 156, 160), (222, 218, 210), (188, 120, 92), (176, 186, 180),
-    )  # fmt: skip
+        (158, 104, 82),
+        (186, 152, 112),
+        (206, 198, 182),
+        (172, 168, 162),
+        (214, 196, 158),
+        (136, 112, 98),
+        (150, 156, 160),
+        (222, 218, 210),
+        (188, 120, 92),
+        (176, 186, 180),
+    )
     colour = np.array(palette[int(rng.integers(len(palette)))], np.float32)
     tone = 1 + 0.05 * rng.standard_normal((rows, columns)).astype(np.float32)
     tone += 0.06 * fractal((rows, columns), 1.5, rng)
@@ -337,7 +362,9 @@ def facade(variant: int) -> Sprite:
         for row in range(0, rows, 4):
             tone[row] *= 0.88
     picture = colour * tone[..., None]
-    glass = np.array(((70, 84, 98), (48, 56, 62), (110, 128, 142))[int(rng.integers(3))], np.float32)
+    glass = np.array(
+        ((70, 84, 98), (48, 56, 62), (110, 128, 142))[int(rng.integers(3))], np.float32
+    )
     frame = np.array(((232, 230, 224), (70, 60, 54), (180, 176, 170))[int(rng.integers(3))])
     shop = rng.random() < 0.45
     strip = rng.random() < 0.2  # bands of windows, as on offices
@@ -374,8 +401,13 @@ def facade(variant: int) -> Sprite:
     picture[:6] *= 0.75  # cornice
     picture[6:8] *= 1.15
     picture[-4:] *= 0.7
-    rgba = np.dstack((_to_bytes(picture.astype(np.float32)), np.full((rows, columns), 255, np.uint8)))
+    rgba = np.dstack(
+        (_to_bytes(picture.astype(np.float32)), np.full((rows, columns), 255, np.uint8))
+    )
     return Sprite(rgba, bays * 3.4, storeys * 3.1 + 0.6, solid=True)
+
+
+ROOFS = 4
 
 
 @cache
@@ -385,7 +417,9 @@ def roof(variant: int) -> Sprite:
     tone = 1 + 0.08 * rng.standard_normal((64, 256)).astype(np.float32)
     tone[::5] *= 0.75
     tone += 0.08 * fractal((64, 256), 1.3, rng)
-    colour = np.array(((122, 72, 58), (92, 88, 90), (140, 92, 70), (84, 78, 74))[variant % 4], np.float32)
+    colour = np.array(
+        ((122, 72, 58), (92, 88, 90), (140, 92, 70), (84, 78, 74))[variant % 4], np.float32
+    )
     rgba = np.dstack((_to_bytes(colour * tone[..., None]), np.full((64, 256), 255, np.uint8)))
     return Sprite(rgba, 10.0, 4.0, solid=True)
 
@@ -398,7 +432,11 @@ def treeline(variant: int) -> Bytes:
     """Return what closes the view at the horizon, RGBA [96, 2048], seamless from side to side."""
     rng = generator(20, variant)
     rows, columns = 96, 2048
-    heights = 0.42 + 0.12 * fractal((2, columns), 1.2, rng)[0] + 0.04 * fractal((2, columns), 0.6, rng)[0]
+    heights = (
+        0.42
+        + 0.12 * fractal((2, columns), 1.2, rng)[0]
+        + 0.04 * fractal((2, columns), 0.6, rng)[0]
+    )
     mask = np.zeros((rows, columns), np.uint8)
     mask[np.arange(rows)[:, None] > (rows * (1 - np.clip(heights, 0.12, 0.95)))[None]] = 255
     mask[0] = 0  # the top row wraps round to the bottom one
@@ -414,6 +452,8 @@ def treeline(variant: int) -> Bytes:
                 for step in range(3, w - 4, 7):
                     rgba[y : y + 4, x + step : x + step + 4, :3] = (colour * 0.55).astype(np.uint8)
         low = rgba[rows * 3 // 4 :]
-        green = leaves(low.shape[:2], np.full(low.shape[:2], 255, np.uint8), rng, (66, 84, 56), size=2.0)
+        green = leaves(
+            low.shape[:2], np.full(low.shape[:2], 255, np.uint8), rng, (66, 84, 56), size=2.0
+        )
         low[:] = np.where((np.arange(columns) // 40 % 3 > 0)[None, :, None], green, low)
     return rgba

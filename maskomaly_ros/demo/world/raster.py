@@ -28,12 +28,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.demo.world.classes import IGNORE
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Points = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
-IGNORE = 255
+_LEVELS = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
 _NEAR = 0.35  # metres in front of the camera where everything is cut off
 
 
@@ -144,7 +146,9 @@ class Sprite:
     @cached_property
     def mirrored(self) -> Sprite:
         """The same picture seen in a mirror."""
-        return Sprite(np.ascontiguousarray(self.rgba[:, ::-1]), self.width, self.height, self.solid)
+        return Sprite(
+            np.ascontiguousarray(self.rgba[:, ::-1]), self.width, self.height, self.solid
+        )
 
     def level(self, ratio: float) -> Bytes:
         """Return the level to sample where ``ratio`` picture pixels fall on one frame pixel."""
@@ -221,14 +225,18 @@ class Solid:
         polygons = [item for face in faces for item in ((face.points, face.colour), *face.details)]
         self.points: Points = np.concatenate([points for points, _ in polygons])
         ends = np.cumsum([len(points) for points, _ in polygons])
-        self.slices = [slice(end - len(points), end) for end, (points, _) in zip(ends, polygons, strict=True)]
+        self.slices = [
+            slice(end - len(points), end) for end, (points, _) in zip(ends, polygons, strict=True)
+        ]
         self.colours = np.array([colour for _, colour in polygons], float)
         counts = np.array([1 + len(face.details) for face in faces])
         self.first = np.cumsum(counts) - counts  # polygon that is the face itself
         self.counts = counts
         self.middles = np.array([face.points.mean(axis=0) for face in faces])
         # In these left-handed axes the product of two edges points inwards.
-        inward = np.array([np.cross(f.points[1] - f.points[0], f.points[2] - f.points[1]) for f in faces])
+        inward = np.array(
+            [np.cross(f.points[1] - f.points[0], f.points[2] - f.points[1]) for f in faces]
+        )
         self.normals = -inward / np.linalg.norm(inward, axis=1, keepdims=True)
 
 
@@ -266,8 +274,7 @@ class Picture:
         rows, columns = rgba.shape[:2]
         window = (slice(top, top + rows), slice(left, left + columns))
         haze = self.haze(distance)
-        gain = np.broadcast_to(np.asarray(tint, np.float32) * np.float32(1 - haze), (3,))
-        table = np.arange(256, dtype=np.float32)[:, None] * gain
+        table = _LEVELS * (np.asarray(tint, np.float32) * np.float32(1 - haze))
         table += np.array(self.light.haze, np.float32) * np.float32(haze)
         colours = cv2.LUT(cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), table[:, None])
         alpha = rgba[..., 3] * np.float32(opacity / 255)
@@ -303,7 +310,12 @@ class Picture:
         height, width = self.camera.size
         left, right = math.floor(column - wide / 2), math.ceil(column + wide / 2)
         top, bottom = math.floor(row - tall), math.ceil(row)
-        left, right, top, bottom = max(left, 0), min(right, width), max(top, 0), min(bottom, height)
+        left, right, top, bottom = (
+            max(left, 0),
+            min(right, width),
+            max(top, 0),
+            min(bottom, height),
+        )
         if right <= left or bottom <= top or tall < 1.5:
             return
         source = sprite.level(sprite.rgba.shape[0] / tall)
@@ -314,7 +326,9 @@ class Picture:
                 [0, down, row - tall - top + down / 2 - 0.5],
             ]
         )
-        patch = cv2.warpAffine(source, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+        patch = cv2.warpAffine(
+            source, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR
+        )
         shape = np.ones(patch.shape[:2], np.uint8) if sprite.solid else None
         self.blend(left, top, patch, depth, label, tint=tint, opacity=opacity, shape=shape)
 
@@ -358,7 +372,12 @@ class Picture:
         source = sprite.level(sprite.rgba.shape[0] / tall)
         rows, columns = source.shape[:2]
         known = np.array(
-            [[first * columns, rows], [last * columns, rows], [last * columns, 0], [first * columns, 0]]
+            [
+                [first * columns, rows],
+                [last * columns, rows],
+                [last * columns, 0],
+                [first * columns, 0],
+            ]
         )
         matrix = cv2.getPerspectiveTransform(
             (known - 0.5).astype(np.float32), (pixels - (left + 0.5, top + 0.5)).astype(np.float32)
@@ -379,8 +398,30 @@ class Picture:
         else:
             shape = (shape > 127).astype(np.uint8)
         self.blend(
-            int(left), int(top), patch, float(view[0, 2] + view[1, 2]) / 2, label, tint=tint, shape=shape
+            int(left),
+            int(top),
+            patch,
+            float(view[0, 2] + view[1, 2]) / 2,
+            label,
+            tint=tint,
+            shape=shape,
         )
+
+    def polygon(self, points: Points, colour: tuple[float, ...], label: int) -> None:
+        """Fill a convex polygon [N, 3] with one colour; left out where it is too near."""
+        view = self.camera.view(points)
+        if view[:, 2].min() < 1:
+            return
+        pixels = self.camera.pixels(view)
+        height, width = self.camera.size
+        left, top = np.maximum(np.floor(pixels.min(axis=0)), 0).astype(int)
+        right, bottom = np.minimum(np.ceil(pixels.max(axis=0)), (width, height)).astype(int)
+        if right <= left or bottom <= top:
+            return
+        patch = np.zeros((bottom - top, right - left, 4), np.uint8)
+        outline = np.round((pixels - (left + 0.5, top + 0.5)) * 16).astype(np.int32)
+        cv2.fillConvexPoly(patch, outline, (*colour, 255), cv2.LINE_8, 4)
+        self.blend(int(left), int(top), patch, float(view[:, 2].mean()), label)
 
     def solid(
         self, solid: Solid, pose: Pose, label: int, *, opacity: float = 1.0, details: bool = True
@@ -425,7 +466,9 @@ class Picture:
         canvas = np.zeros((extent[1] * finer, extent[0] * finer, 4), np.uint8)
         for outline, colour in painted:
             corners = np.clip(((outline - low) * finer - 0.5) * 8, -200000, 200000)
-            cv2.fillPoly(canvas, [np.rint(corners).astype(np.int32)], (*colour, 255), cv2.LINE_8, 3)
+            cv2.fillPoly(
+                canvas, [np.rint(corners).astype(np.int32)], (*colour, 255), cv2.LINE_8, 3
+            )
         small = cv2.resize(canvas, (int(extent[0]), int(extent[1])), interpolation=cv2.INTER_AREA)
         # Colours were averaged with the black outside; undo it where the edge is partly covered.
         edge = (small[..., 3] > 0) & (small[..., 3] < 255)
