@@ -17,6 +17,13 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +33,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA = ROOT / 'launch' / 'camera.launch.py'
 REPLAY = ROOT / 'launch' / 'replay.launch.py'
+PARAMETERS = ROOT / 'config' / 'camera.yaml'
+# Test runs side by side must not hear each other.
+DOMAIN = 1 + os.getpid() % 101
+TIMEOUT = 30.0
+# A parameter of the file, or one that is commented out there.
+PARAMETER_LINE = re.compile(r'^ {4}(# )?([a-z_]+): (\S.*)$', re.MULTILINE)
 
 
 def declared_arguments(launch_file: Path) -> dict[str, dict[str, Any]]:
@@ -72,3 +85,216 @@ def test_rviz_shows_the_camera_and_what_is_found_in_it() -> None:
     assert list(topics) == [f'/camera/{name}' for name in names]
     # A reliable subscription hears nothing of a best-effort camera driver.
     assert topics['/camera/image_raw']['Reliability Policy'] == 'Best Effort'
+
+
+def written_parameters() -> dict[str, bool]:
+    """Return the parameters in camera.yaml and whether they are commented out."""
+    lines = PARAMETER_LINE.findall(PARAMETERS.read_text(encoding='utf-8'))
+    assert len(lines) == len({name for _, name, _ in lines})
+    return {name: bool(comment) for comment, name, _ in lines}
+
+
+def test_every_parameter_has_a_comment() -> None:
+    lines = PARAMETERS.read_text(encoding='utf-8').splitlines()
+    for number, line in enumerate(lines):
+        found = PARAMETER_LINE.match(line)
+        if found is None:
+            continue
+        above = lines[number - 1]
+        assert above.startswith('    # ') or PARAMETER_LINE.match(above), found[2]
+
+
+@contextmanager
+def node_with(params_file: Path | None) -> Iterator[Any]:
+    """Make the node, unconfigured, with the parameters of a file."""
+    rclpy = pytest.importorskip('rclpy')
+    from maskomaly_ros.node.maskomaly_node import MaskomalyNode
+
+    arguments = [] if params_file is None else ['--params-file', str(params_file)]
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    node = MaskomalyNode(context=context, cli_args=['--ros-args', *arguments], namespace='/any')
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def test_parameter_file_has_every_parameter_and_its_default() -> None:
+    written = written_parameters()
+    with node_with(None) as node:
+        declared = set(node.get_parameters_by_prefix(''))
+        defaults = {name: node.get_parameter_or(name).value for name in written}
+    assert declared - set(written) <= {'use_sim_time', 'start_type_description_service'}
+    assert set(written) <= declared
+    for name, is_comment in written.items():
+        assert (defaults[name] is None) == is_comment, name
+    with node_with(PARAMETERS) as node:
+        assert {name: node.get_parameter_or(name).value for name in written} == defaults
+
+
+def test_parameters_that_are_commented_out_can_be_used(tmp_path: Path) -> None:
+    text = PARAMETERS.read_text(encoding='utf-8')
+    everything = tmp_path / 'everything.yaml'
+    everything.write_text(PARAMETER_LINE.sub(r'    \2: \3', text), encoding='utf-8')
+    with node_with(everything) as node:
+        assert node.get_parameter('reject_weight').value == 0.6
+        assert node.get_parameter('variant').value == 'paper'
+
+
+# The rest starts the launch files, as `ros2 launch` does, with a stand-in for an installation.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+source = PythonLaunchDescriptionSource(sys.argv[1])
+given = [argument.split(':=', 1) for argument in sys.argv[2:]]
+service = LaunchService()
+service.include_launch_description(
+    LaunchDescription([IncludeLaunchDescription(source, launch_arguments=given)])
+)
+sys.exit(service.run())
+"""
+
+
+class Installation:
+    """A prefix with links to this checkout, and launch processes that see it."""
+
+    def __init__(self, prefix: Path) -> None:
+        pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS distribution')
+        self.prefix = prefix
+        share = prefix / 'share'
+        index = share / 'ament_index' / 'resource_index' / 'packages'
+        index.mkdir(parents=True)
+        (index / 'maskomaly_ros').touch()
+        (share / 'maskomaly_ros').symlink_to(ROOT)
+        module = 'maskomaly_ros.node.maskomaly_node'
+        self.add_executable(
+            'lib/maskomaly_ros/maskomaly_node', f'{sys.executable} -m {module} "$@"'
+        )
+
+    def add_executable(self, path: str, command: str) -> None:
+        executable = self.prefix / path
+        executable.parent.mkdir(parents=True, exist_ok=True)
+        executable.write_text(f'#!/bin/sh\nexec {command}\n', encoding='utf-8')
+        executable.chmod(0o755)
+
+    @contextmanager
+    def launch(self, launch_file: Path, **arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Launch; at the end, interrupt what still runs."""
+        before = {
+            'AMENT_PREFIX_PATH': self.prefix,
+            'PATH': self.prefix / 'bin',
+            'PYTHONPATH': ROOT,
+        }
+        environment = {
+            name: os.pathsep.join([str(path), *filter(None, [os.environ.get(name)])])
+            for name, path in before.items()
+        } | {'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_LOG_DIR': str(self.prefix / 'log')}
+        process = subprocess.Popen(
+            [sys.executable, '-c', LAUNCH, launch_file]
+            + [f'{name}:={value}' for name, value in arguments.items()],
+            cwd=self.prefix,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=TIMEOUT)
+            finally:
+                process.kill()
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return Installation(tmp_path)
+
+
+def parameters_of(node_name: str, names: list[str]) -> dict[str, Any]:
+    """Ask a node in another process for its parameters."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import parameter_value_to_python
+    from rclpy.parameter_client import AsyncParameterClient
+
+    context = rclpy.Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    executor = SingleThreadedExecutor(context=context)
+    node = rclpy.create_node('test_peer', context=context)
+    executor.add_node(node)
+    try:
+        client = AsyncParameterClient(node, node_name)
+        assert client.wait_for_services(TIMEOUT)
+        future = client.get_parameters(names)
+        executor.spin_until_future_complete(future, TIMEOUT)
+        values = [parameter_value_to_python(value) for value in future.result().values]
+        return dict(zip(names, values, strict=True))
+    finally:
+        node.destroy_node()
+        executor.shutdown()
+        context.try_shutdown()
+
+
+@pytest.mark.slow
+def test_cameras_get_the_file_and_what_was_given(
+    installation: Installation, tmp_path: Path
+) -> None:
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text('/**: {ros__parameters: {jpeg_quality: 33, device: cuda, autostart: false}}')
+    given = {
+        'params_file': str(mine),
+        'camera_topics': '/front/image_raw, rear/image/compressed',
+        'device': 'cpu',
+        'namespace': 'car',
+        'log_level': 'warn',
+    }
+    with installation.launch(CAMERA, **given) as process:
+        names = ['camera_topics', 'device', 'jpeg_quality', 'checkpoint', 'use_sim_time']
+        assert parameters_of('/car/maskomaly', names) == {
+            'camera_topics': ['/front/image_raw', 'rear/image/compressed'],
+            'device': 'cpu',
+            'jpeg_quality': 33,
+            'checkpoint': 'demo',
+            'use_sim_time': False,
+        }
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_wrong_choice_is_refused(installation: Installation) -> None:
+    with installation.launch(CAMERA, device='gpu') as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode != 0
+    assert "['', 'auto', 'cpu', 'cuda']" in output
+
+
+@pytest.mark.slow
+def test_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
+    installation: Installation, tmp_path: Path
+) -> None:
+    bag = tmp_path / 'bag'
+    bag.mkdir()
+    installation.add_executable('bin/ros2', f'echo "$@" > {tmp_path}/played')
+    with installation.launch(REPLAY, bag=str(bag), rate='0.5', device='cpu') as process:
+        output, _ = process.communicate(timeout=2 * TIMEOUT)
+    assert process.returncode == 0, output
+    assert output.index('active; waiting for frames') < output.index('[ros2-2]: process started')
+    assert '[maskomaly_node-1]: process has finished cleanly' in output
+    played = (tmp_path / 'played').read_text(encoding='utf-8').split()
+    assert played == ['bag', 'play', str(bag), '--clock', '100', '--rate', '0.5']
+
+
+@pytest.mark.slow
+def test_replay_of_a_missing_bag_ends_at_once(installation: Installation, tmp_path: Path) -> None:
+    with installation.launch(REPLAY, bag=str(tmp_path / 'nothing')) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode != 0
+    assert f'there is no bag {tmp_path}/nothing' in output

@@ -74,7 +74,7 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f'{path} has a relative import'
+            assert node.level == 0, f'{name_of(path)}:{node.lineno} has a relative import'
             names |= {f'{node.module}.{alias.name}' for alias in node.names}
     return names
 

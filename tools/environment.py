@@ -98,7 +98,7 @@ def distribution() -> RosSource | None:
 
     numpy stays the distribution's own: the compiled half of its cv_bridge works with no other.
     """
-    probe = 'import numpy, rclpy; print(numpy.__version__)'
+    probe = 'import numpy, rclpy.node; print(numpy.__version__)'
     if not os.environ.get('AMENT_PREFIX_PATH'):
         return None
     answer = subprocess.run([sys.executable, '-c', probe], capture_output=True, text=True)
