@@ -30,6 +30,7 @@ from maskomaly_ros.demo.world.things import Shadows
 
 
 def paint_sky(picture: Picture, weather: Weather) -> None:
+    """Paint and label all above the horizon: a gradient with clouds that recede to it."""
     camera = picture.camera
     rows = math.ceil(camera.horizon) + 1
     height, width = camera.size
@@ -66,6 +67,7 @@ def paint_sky(picture: Picture, weather: Weather) -> None:
 
 
 def paint_horizon(picture: Picture, weather: Weather) -> None:
+    """Paint and label the far trees and houses that close the view."""
     camera = picture.camera
     strip = textures.treeline(weather.treeline)
     height, width = camera.size
@@ -77,12 +79,9 @@ def paint_horizon(picture: Picture, weather: Weather) -> None:
     shift = (camera.yaw * camera.focal - width / 2 + 0.5) / scale + 700
     lift = strip.shape[0] - (rows - 0.5) / scale - 0.5
     matrix = np.array(((1 / scale, 0, shift), (0, 1 / scale, lift)))
-    wanted = strip
-    level = round(math.log2(max(1 / scale, 1)))
-    if level:
-        wanted = cv2.blur(strip, (2**level, 2**level))
+    coarse = 2 ** round(math.log2(max(1 / scale, 1)))
     patch = cv2.warpAffine(
-        wanted,
+        cv2.blur(strip, (coarse, coarse)),
         matrix,
         (width, rows),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -94,6 +93,10 @@ def paint_horizon(picture: Picture, weather: Weather) -> None:
 def paint_ground(
     picture: Picture, shadows: Shadows, style: Style, surfaces: Sequence[int], seed: int
 ) -> None:
+    """Paint and label road, kerb, pavement and verge, with the shadows on them.
+
+    ``surfaces``: which picture of each of textures.MATERIALS.
+    """
     camera, light = picture.camera, picture.light
     height, width = camera.size
     first = max(math.floor(camera.horizon) + 1, 0)
@@ -111,7 +114,7 @@ def paint_ground(
 
     def step(at: float) -> Floats:
         """Return how much of each pixel lies right of ``at`` metres from the middle."""
-        return np.clip((u - np.float32(at)) / pixel + np.float32(0.5), 0, 1)
+        return np.asarray(np.clip((u - np.float32(at)) / pixel + 0.5, 0, 1), np.float32)
 
     labels = np.full(u.shape, NON_DRIVABLE, np.uint8)
     inside = style.half + style.kerb
@@ -179,14 +182,15 @@ def _markings(
 
     def line(at: float, wide: float) -> Floats:
         inside = (np.float32(wide / 2) - np.abs(u - np.float32(at))) / pixel
-        return np.clip(inside + 0.5, 0, np.minimum(np.float32(wide) / pixel, 1))
+        most = np.minimum(np.float32(wide) / pixel, 1)
+        return np.asarray(np.clip(inside + 0.5, 0, most), np.float32)
 
     def dashes(length: float, period: float) -> Floats:
         inside = length / 2 - np.abs(z % np.float32(period) - np.float32(period / 2))
         soft = np.maximum(along, 0.05)
         share = np.clip(inside / soft + 0.5, 0, 1)
         fade = np.clip(along / period * 1.5 - 0.5, 0, 1)
-        return share + (np.float32(length / period) - share) * fade
+        return np.asarray(share + (length / period - share) * fade, np.float32)
 
     for index in range(1, style.lanes):
         at = -style.lanes_half + index * style.lane

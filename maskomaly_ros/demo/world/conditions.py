@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskomaly_ros.demo.world import textures
-from maskomaly_ros.demo.world.raster import Colour, Floats, Light
+from maskomaly_ros.demo.world.raster import Colour, Floats, Light, Points
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Style:
         return self.lanes_half + self.shoulder
 
     def lane_middle(self, lane: int) -> float:
+        """Return how far to the right of the road's middle a lane is; lane 0 is the leftmost."""
         return -self.lanes_half + (lane + 0.5) * self.lane
 
     def edge(self, side: int) -> float:
@@ -126,7 +127,7 @@ class Optics:
     vignette: float
 
 
-def _colour(values: np.ndarray) -> Colour:  # type: ignore[type-arg]
+def _colour(values: Points) -> Colour:
     return float(values[0]), float(values[1]), float(values[2])
 
 

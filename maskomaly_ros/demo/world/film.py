@@ -50,8 +50,8 @@ def develop(colours: Floats, optics: Optics, rng: np.random.Generator) -> Bytes:
         left = int(rng.integers(noise.shape[1] - width))
         patch = noise[top : top + height, left : left + width]
         image = cv2.scaleAdd(np.ascontiguousarray(patch), optics.noise * 255, image)
-    developed = cv2.convertScaleAbs(cv2.max(image, 0.0))
+    developed = np.asarray(cv2.convertScaleAbs(np.maximum(image, 0)), np.uint8)
     if optics.quality < 96:
         _, data = cv2.imencode('.jpg', developed, (cv2.IMWRITE_JPEG_QUALITY, optics.quality))
-        developed = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        developed = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
     return developed

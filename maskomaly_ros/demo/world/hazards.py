@@ -22,9 +22,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from maskomaly_ros.demo.world.animals import STEPS
 from maskomaly_ros.demo.world.classes import IGNORE
 from maskomaly_ros.demo.world.conditions import Style
-from maskomaly_ros.demo.world.props import KINDS, LOOKS, STEPS, Prop, prop
+from maskomaly_ros.demo.world.props import KINDS, LOOKS, Prop, prop
 from maskomaly_ros.demo.world.raster import Light, Picture, Pose, generator
 from maskomaly_ros.demo.world.things import Shadows, Thing
 
@@ -47,7 +48,7 @@ class Hazard:
 
 
 class Hazards:
-    """The obstacles along a road, one every ``spacing`` metres, none before the first such stretch.
+    """The obstacles along a road, one every ``spacing`` metres.
 
     They stand in the camera's lane and the camera swerves; with ``scattered`` they stand anywhere
     on the road and the camera drives on.

@@ -26,6 +26,7 @@ from functools import cached_property
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from maskomaly_ros.demo.world.classes import IGNORE
@@ -136,11 +137,9 @@ class Sprite:
         levels = [self.rgba]
         while min(levels[-1].shape[:2]) > 4:
             rows, columns = levels[-1].shape[:2]
-            levels.append(
-                cv2.resize(
-                    levels[-1], ((columns + 1) // 2, (rows + 1) // 2), interpolation=cv2.INTER_AREA
-                )
-            )
+            half = ((columns + 1) // 2, (rows + 1) // 2)
+            smaller = cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA)
+            levels.append(np.asarray(smaller, np.uint8))
         return tuple(levels)
 
     @cached_property
@@ -258,7 +257,7 @@ class Picture:
         self,
         left: int,
         top: int,
-        rgba: Bytes,
+        patch: MatLike,
         distance: float,
         label: int,
         *,
@@ -266,11 +265,12 @@ class Picture:
         opacity: float = 1.0,
         shape: Bytes | None = None,
     ) -> None:
-        """Lay a patch over the frame, its top left at (left, top), all of it inside the frame.
+        """Lay an RGBA patch over the frame, its top left at (left, top), all of it inside.
 
         ``label`` IGNORE marks an obstacle: it also enters the anomaly map. ``shape`` (non-zero
         where the label goes) replaces the patch's alpha for the labels.
         """
+        rgba = np.asarray(patch, np.uint8)
         rows, columns = rgba.shape[:2]
         window = (slice(top, top + rows), slice(left, left + columns))
         haze = self.haze(distance)
@@ -348,8 +348,8 @@ class Picture:
         """
         view = self.camera.view(corners)
         first, last = span
-        # Cut upright, where the nearer of bottom and top crosses the near plane: with a camera that
-        # looks down the tops of tall things are behind it before their feet are.
+        # Cut upright, where the nearer of bottom and top crosses the near plane: with a camera
+        # that looks down the tops of tall things are behind it before their feet are.
         start, end = float(view[[0, 3], 2].min()), float(view[[1, 2], 2].min())
         if max(start, end) <= _NEAR * 1.5:
             return

@@ -62,7 +62,7 @@ class Roadside:
             things += furnish(rng, side, index * CELL)
         return things
 
-    # -- single things: at ``out`` metres (or a range of them) from the middle of the road ----------
+    # -- single things, ``u`` metres to the right of the road's middle ---------------------------
 
     def _stand(
         self,
@@ -181,7 +181,7 @@ class Roadside:
 
         return Thing(z + length * 0.6, paint, lambda shadows: shadows.box(base, height))
 
-    # -- surroundings: one side of one cell --------------------------------------------------------
+    # -- one side of one cell ---------------------------------------------------------------------
 
     def _urban(self, rng: np.random.Generator, side: int, z: float) -> list[Thing]:
         half, edge = self._style.half, self._style.edge(side)

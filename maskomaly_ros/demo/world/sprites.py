@@ -59,7 +59,7 @@ def _blob_mask(shape: tuple[int, int], rng: np.random.Generator, kind: str) -> B
     for value in (255, 0):
         _, parts, boxes, _ = cv2.connectedComponentsWithStats((edge == value).astype(np.uint8))
         edge[boxes[parts, cv2.CC_STAT_AREA] < 260] = 255 - value
-    return cv2.GaussianBlur(edge, (3, 3), 0.6)
+    return np.asarray(cv2.GaussianBlur(edge, (3, 3), 0.6), np.uint8)
 
 
 def _branches(

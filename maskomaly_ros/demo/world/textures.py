@@ -41,7 +41,7 @@ def fractal(shape: tuple[int, int], slope: float, rng: np.random.Generator) -> F
     spectrum = np.fft.rfft2(rng.standard_normal(shape)) / frequency**slope
     spectrum[0, 0] = 0
     noise = np.fft.irfft2(spectrum, shape)
-    return (noise / noise.std()).astype(np.float32)
+    return np.asarray(noise / noise.std(), np.float32)
 
 
 def _to_bytes(values: Floats) -> Bytes:
@@ -59,11 +59,11 @@ def asphalt(variant: int) -> Bytes:
     )
     wear = 0.4 + 0.6 * rng.random()
     for _ in range(rng.integers(0, 4)):  # repaired rectangles
-        x, y = rng.integers(0, columns), rng.integers(0, rows)
-        w, h = rng.integers(20, 90), rng.integers(30, 240)
+        x, y = int(rng.integers(0, columns)), int(rng.integers(0, rows))
+        w, h = int(rng.integers(20, 90)), int(rng.integers(30, 240))
         patch = tone[y : y + h, x : x + w]
         patch += rng.normal(0, 13)
-        cv2.rectangle(tone, (int(x), int(y)), (int(x + w), int(y + h)), 88, 1)
+        cv2.rectangle(tone, (x, y), (x + w, y + h), 88, 1)
     mask = np.zeros(GROUND_SHAPE, np.uint8)
     for _ in range(rng.integers(3, 12)):  # cracks wander
         point = rng.uniform((0, 0), (columns, rows))
@@ -134,7 +134,8 @@ def _ground_levels(material: Callable[[int], Bytes], variant: int) -> tuple[Byte
     levels = [material(variant)]
     for level in range(1, 9):
         shape = (columns >> max(0, (level - 2) // 2), rows >> level)
-        levels.append(cv2.resize(levels[-1], shape, interpolation=cv2.INTER_AREA))
+        coarser = cv2.resize(levels[-1], shape, interpolation=cv2.INTER_AREA)
+        levels.append(np.asarray(coarser, np.uint8))
     return tuple(levels)
 
 
@@ -154,8 +155,10 @@ def lay(
     """Return a surface on the ground, around 1.
 
     Args:
-        material, variant: one of MATERIALS, and which of its pictures.
-        u, v: what ``tiles`` returned, float32 [rows, W].
+        material: one of MATERIALS.
+        variant: which of its pictures.
+        u: across the road as from ``tiles``, float32 [rows, W].
+        v: along the road, likewise.
         footprint: length on the road of one pixel of each row, metres [rows].
 
     Returns:
@@ -185,10 +188,10 @@ def clouds(variant: int) -> Bytes:
 
 @cache
 def sensor_noise() -> Floats:
-    """Return noise of deviation 1, float32 [640, 1024, 3], somewhat smooth as after demosaicing."""
+    """Return noise of deviation 1, float32 [640, 1024, 3], as smooth as after demosaicing."""
     noise = generator(15).standard_normal((640, 1024, 3)).astype(np.float32)
     noise = noise * 0.6 + cv2.GaussianBlur(noise, (3, 3), 0.8)
-    return noise / noise.std()
+    return np.asarray(noise / noise.std(), np.float32)
 
 
 def leaves(

@@ -69,6 +69,8 @@ class Traffic:
             relative = start + (speed - self._speed) * time
             z = camera_z + (relative + 10) % _LOOP - 10
             x, _ = style.at(u, z)
+            if variant >= VEHICLES and speed < 0:
+                variant -= VEHICLES  # riders are drawn from behind only
             if variant < VEHICLES:
                 turn = math.pi if speed < 0 else 0.0
                 things.append(vehicle_thing(variant, x, z, style.heading(z) + turn))

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -46,6 +46,16 @@ def _quad(*points: tuple[float, float, float]) -> Points:
     return np.array(points, float)
 
 
+def _patch(points: Points, u0: float, u1: float, v0: float, v1: float) -> Points:
+    """Return a part of a quadrilateral: shares of its way to the right and upwards."""
+    low, high = points[:2], points[3:1:-1]
+    corners = []
+    for u, v in ((u0, v0), (u1, v0), (u1, v1), (u0, v1)):
+        a, b = low[0] + (low[1] - low[0]) * u, high[0] + (high[1] - high[0]) * u
+        corners.append(a + (b - a) * v)
+    return np.array(corners)
+
+
 def _disc(x: float, y: float, z: float, radius: float, *, reverse: bool) -> Points:
     angles = np.linspace(0, 2 * math.pi, 15)[:-1]
     ring = np.stack(
@@ -55,7 +65,8 @@ def _disc(x: float, y: float, z: float, radius: float, *, reverse: bool) -> Poin
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:
-    return tuple(u + (v - u) * share for u, v in zip(a, b, strict=True))  # type: ignore[return-value]
+    red, green, blue = (u + (v - u) * share for u, v in zip(a, b, strict=True))
+    return red, green, blue
 
 
 @cache
@@ -173,21 +184,7 @@ def vehicle(variant: int) -> tuple[Solid, tuple[float, float, float]]:
         (z0, y0, w0), (z1, y1, w1) = rings[index], rings[index + 1]
         points = _quad((-w0, y0, z0), (w0, y0, z0), (w1, y1, z1), (-w1, y1, z1))
 
-        def on(u: float, v: float, points: Points = points) -> tuple[float, float, float]:
-            low = points[0] + (points[1] - points[0]) * u
-            high = points[3] + (points[2] - points[3]) * u
-            x, y, z = low + (high - low) * v
-            return float(x), float(y), float(z)
-
-        def patch(
-            u0: float,
-            u1: float,
-            v0: float,
-            v1: float,
-            on=on,  # type: ignore[no-untyped-def]
-        ) -> Points:
-            return _quad(on(u0, v0), on(u1, v0), on(u1, v1), on(u0, v1))
-
+        patch = partial(_patch, points)
         details: list[tuple[Points, Colour]] = []
         if index == 0:  # back
             lamp = rng.uniform(0.14, 0.2)
@@ -342,7 +339,8 @@ def _box_vehicle(
 ) -> tuple[Solid, tuple[float, float, float]]:
     """Return a bus (``windows``) or a lorry."""
     half, low, back, front = width / 2, 0.55 if not windows else 0.35, -length / 2, length / 2
-    cargo: Colour = paint if windows else tuple(rng.uniform(120, 235, 3) * (1, 0.97, 0.9))  # type: ignore[assignment]
+    grey = float(rng.uniform(130, 235))
+    cargo: Colour = paint if windows else (grey, grey * 0.98, grey * 0.93)
 
     def rear(u0: float, u1: float, v0: float, v1: float) -> Points:
         x0, x1 = (u0 * 2 - 1) * half, (u1 * 2 - 1) * half
@@ -350,9 +348,7 @@ def _box_vehicle(
         return _quad((x0, y0, back), (x1, y0, back), (x1, y1, back), (x0, y1, back))
 
     def nose(u0: float, u1: float, v0: float, v1: float) -> Points:
-        points = rear(u0, u1, v0, v1)[::-1].copy()
-        points[:, 2] = front
-        return points
+        return rear(u0, u1, v0, v1)[::-1] * (1, 1, -1)
 
     def flank(side: int, s0: float, s1: float, v0: float, v1: float) -> Points:
         z0, z1 = back + s0 * length, back + s1 * length
