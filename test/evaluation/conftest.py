@@ -12,11 +12,113 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Settings of hypothesis: no test is judged by the time it takes."""
+"""A network whose masks follow from the colours of the frame, and images to go with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
 from hypothesis import settings
+from numpy.typing import NDArray
+
+from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
+from maskomaly_ros.networks import InputSize, MaskPrediction
+from maskomaly_ros.training.classes import CLASS_NAMES
 
 settings.register_profile('untimed', deadline=None)
 settings.load_profile('untimed')
+
+SIZE = (48, 64)
+
+
+class ColourNetwork:
+    """Four queries that see the green road, the rest, the strongly red, and nothing.
+
+    Args:
+        soft: value of the masks of road and rest on everything red.
+
+    """
+
+    name = 'colours'
+    sha256 = '0' * 64
+    device = torch.device('cpu')
+    precision = 'float32'
+    num_queries = 4
+    class_names = CLASS_NAMES
+    input_size = InputSize(48, 64)
+
+    def __init__(self, soft: float = 0.02) -> None:
+        self.soft = soft
+        self.predicted = 0
+
+    def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
+        self.predicted += len(frames)
+        pixels = torch.from_numpy(np.stack(frames))[:, ::4, ::4].float()
+        red, green = pixels[..., 0], pixels[..., 1]
+        known = torch.where(red > 100, self.soft, 0.02)
+        masks = torch.stack(
+            [
+                torch.where(green > 128, 0.98, known),
+                torch.where((green <= 128) & (red <= 100), 0.97, known),
+                torch.where(red > 200, 0.95, 0.03),
+                torch.full_like(red, 0.01),
+            ],
+            dim=1,
+        )
+        classes = torch.full((4, len(CLASS_NAMES) + 1), 0.0)
+        for query, label in enumerate((0, 5, -1, -1)):  # road, far objects, void, void
+            classes[query, label] = 6.0
+        return MaskPrediction(
+            masks.logit(),
+            classes.expand(len(frames), -1, -1),
+            frames[0].shape[:2],
+            tuple(map(float, masks.shape[-2:])),
+        )
+
+
+def road_scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return an image (RGB) and its anomaly label.
+
+    The anomaly has a strongly red half and one of a red that only the absence of all other masks
+    tells from the rest. The lowest rows are ignored.
+    """
+    random = np.random.default_rng(seed)
+    image = random.integers(0, 60, (*SIZE, 3), np.uint8)
+    image[24:, :, 1] = 200
+    top, left = 4 * random.integers(2, 8), 4 * random.integers(0, 10)
+    anomaly = np.s_[top : top + 12, left : left + 16]
+    image[anomaly] = (150, 30, 30)
+    image[top : top + 12, left : left + 8, 0] = 250
+    label = np.zeros(SIZE, np.uint8)
+    label[anomaly] = 1
+    label[-4:] = 255
+    return image, label
+
+
+@pytest.fixture
+def network() -> ColourNetwork:
+    return ColourNetwork()
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Callable[..., Dataset]:
+    """Return a function that writes road scenes as a data set of layout plain and opens it."""
+
+    def write(images: int, *, without_anomaly: int = 0) -> Dataset:
+        for folder in ('images', 'labels'):
+            (tmp_path / folder).mkdir()
+        for index in range(images + without_anomaly):
+            image, label = road_scene(index)
+            if index >= images:
+                label[label == 1] = 255
+            for folder, array in (('images', image[..., ::-1]), ('labels', label)):
+                path = tmp_path / folder / f'scene{index}.png'
+                assert cv2.imwrite(str(path), np.ascontiguousarray(array))
+        return open_dataset(f'plain:{tmp_path}')
+
+    return write

@@ -118,6 +118,7 @@ def test_order_of_images_does_not_matter(orders):
     assert first == second
 
 
+@settings(max_examples=50)
 @given(IMAGES.filter(computable))
 def test_exact_figures_equal_scikit_learn(images):
     sklearn = pytest.importorskip('sklearn.metrics')
@@ -265,7 +266,6 @@ def literal_component_metrics(images, threshold, minimum_prediction, minimum_tru
     return mean(siou), mean(ppv), np.mean(f1), counts
 
 
-@settings(max_examples=200)
 @given(IMAGES, st.integers(1, 4), st.integers(0, 4))
 def test_component_metrics_are_their_definition(images, minimum_prediction, minimum_truth):
     # An image with fewer pixels of background than minimum_truth is no road scene.

@@ -1,0 +1,178 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Calibration: which queries and parameters it finds, and what it says about them."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from maskomaly_ros import __version__
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation.calibration import (
+    BORDER_THRESHOLDS,
+    MASK_THRESHOLDS,
+    REJECT_WEIGHTS,
+    calibrate,
+    query_iou,
+    search_scores,
+)
+from maskomaly_ros.evaluation.evaluate import evaluate
+from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.queries import read_queries, write_queries
+from maskomaly_ros.scoring import ScoringParameters, score_map
+
+
+def random_prediction(seed, queries=5, size=(24, 40)):
+    generator = torch.Generator().manual_seed(seed)
+    return MaskPrediction(
+        3 * torch.randn(1, queries, 7, 11, generator=generator),
+        4 * torch.randn(1, queries, 4, generator=generator),
+        size,
+        (6.5, 10.25),
+    )
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 1000), st.sampled_from([(), (1,), (0, 3, 4)]))
+def test_search_scores_are_those_of_algorithm_1(seed, anomalous):
+    prediction = random_prediction(seed)
+    grid = itertools.product(MASK_THRESHOLDS, BORDER_THRESHOLDS, REJECT_WEIGHTS)
+    scores = search_scores(prediction, (12, 20), anomalous)
+    for (mask_threshold, border_threshold, reject_weight), score in zip(grid, scores, strict=True):
+        expected = score_map(
+            prediction.mask_logits[0],
+            prediction.class_logits[0],
+            (12, 20),
+            ScoringParameters(
+                anomalous_queries=anomalous,
+                mask_threshold=mask_threshold,
+                border_threshold=border_threshold,
+                reject_weight=reject_weight,
+            ),
+            extent=prediction.extent,
+        )
+        np.testing.assert_allclose(score, expected.numpy(), atol=1e-6)
+
+
+@given(st.integers(0, 1000))
+def test_iou_of_queries_is_its_definition(seed):
+    prediction = random_prediction(seed)
+    prediction = MaskPrediction(
+        prediction.mask_logits, prediction.class_logits, prediction.frame_size, (7.0, 11.0)
+    )
+    label = np.random.default_rng(seed).choice([0, 1, 255], (24, 40)).astype(np.uint8)
+    masks = F.interpolate(prediction.mask_logits.sigmoid().logit(), (24, 40), mode='bilinear')
+    for mask, iou in zip(
+        (masks[0].sigmoid() > 0.5).numpy(), query_iou(prediction, label), strict=True
+    ):
+        inside = label < 255
+        expected = np.sum(mask & (label == 1)) / np.sum((mask | (label == 1)) & inside)
+        assert iou == pytest.approx(expected)
+
+
+def test_iou_needs_an_anomaly():
+    iou = query_iou(random_prediction(0), np.full((24, 40), 255, np.uint8))
+    assert np.isnan(iou).all()
+
+
+def test_the_query_that_covers_anomalies_is_found(network, scenes, tmp_path):
+    dataset = scenes(4, without_anomaly=2)
+    queries = calibrate(network, dataset)
+    assert queries.checkpoint == 'colours'
+    assert queries.checkpoint_sha256 == network.sha256
+    assert queries.anomalous_queries == (2,)
+    # Nothing is gained over the paper's parameters, so they stay.
+    assert queries.scoring_parameters() == ScoringParameters(anomalous_queries=(2,))
+
+    provenance = queries.provenance
+    assert provenance['tool'] == f'maskomaly_ros {__version__}'
+    assert datetime.date.fromisoformat(provenance['date'])
+    assert provenance['dataset'] == dataset.name
+    assert provenance['images'] == 6
+    assert provenance['images_with_anomalies'] == 4
+    assert provenance['input_size'] == {'shortest': 48, 'longest': 64}
+    assert provenance['ranking'][0] == {'query': 2, 'mean_iou': pytest.approx(0.5, abs=0.05)}
+    assert provenance['search']['parts_left_out'] == 4
+    assert provenance['search']['ap_left_out'] > 0.9
+    figures = evaluate(network, dataset, queries.scoring_parameters()).results['maskomaly'].pixels
+    assert provenance['calibration_figures']['ap'] == pytest.approx(figures.ap, abs=1e-4)
+    assert provenance['calibration_figures']['fpr95'] == pytest.approx(figures.fpr95, abs=1e-4)
+
+    write_queries(tmp_path / 'colours.yaml', queries)
+    assert read_queries(tmp_path / 'colours.yaml') == queries
+
+
+def test_soft_masks_get_another_border_threshold(network, scenes):
+    network.soft = 0.2  # road and rest both claim a little of every anomaly: borders everywhere
+    queries = calibrate(network, scenes(4))
+    assert queries.border_threshold == 0.3
+    assert queries.reject_weight == 0.6
+    assert queries.mask_threshold == 0.3
+    search = queries.provenance['search']
+    assert search['ap'] > search['ap_of_defaults'] + 0.2
+
+
+def test_the_obstacle_threshold_selects_the_best_f1(network, scenes):
+    dataset = scenes(4)
+    queries = calibrate(network, dataset)
+    correct = predicted = true = 0
+    for _, image, label in dataset.read():
+        prediction = network.predict([image])
+        score = score_map(
+            prediction.mask_logits[0],
+            prediction.class_logits[0],
+            label.shape,
+            queries.scoring_parameters(),
+        )
+        mask = (score.numpy() > queries.obstacle_threshold) & (label < 255)
+        correct += np.sum(mask & (label == 1))
+        predicted += mask.sum()
+        true += np.sum(label == 1)
+    best = queries.provenance['calibration_figures']['best_f1']
+    assert 2 * correct / (predicted + true) == pytest.approx(best, abs=1e-4)
+
+
+def test_no_query_reaches_the_threshold(network, scenes, caplog):
+    queries = calibrate(network, scenes(3), iou_threshold=0.9)
+    assert queries.anomalous_queries == ()
+    (message,) = (m for m in caplog.messages if 'no query reaches a mean IoU of 0.9' in m)
+    assert 'the best is query 2' in message
+
+
+def test_one_image_leaves_the_parameters_alone(network, scenes, caplog):
+    network.soft = 0.2
+    queries = calibrate(network, scenes(1, without_anomaly=3))
+    assert queries.scoring_parameters() == ScoringParameters(anomalous_queries=(2,))
+    assert 'too few to choose parameters' in caplog.text
+
+
+def test_what_cannot_be_calibrated_on_is_refused(network, scenes):
+    dataset = scenes(0, without_anomaly=2)
+    with pytest.raises(MaskomalyError, match='has an anomaly'):
+        calibrate(network, dataset)
+    with pytest.raises(MaskomalyError, match=r'iou_threshold 1\.5 is out of range'):
+        calibrate(network, dataset, iou_threshold=1.5)
+    for sample in dataset.samples:
+        sample.image.write_bytes(b'')
+    with pytest.raises(MaskomalyError, match=r'no image of .* can be used'):
+        calibrate(network, dataset)

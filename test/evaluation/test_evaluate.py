@@ -1,0 +1,168 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Evaluation: methods side by side, what they share, and what they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import cv2
+import numpy as np
+import pytest
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation.datasets import open_dataset
+from maskomaly_ros.evaluation.evaluate import METHODS, evaluate, evaluate_semantics
+from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
+from maskomaly_ros.scoring import (
+    ScoringParameters,
+    accept_map,
+    baseline_map,
+    border_mask,
+    reject_map,
+    score_map,
+)
+
+PARAMETERS = ScoringParameters(anomalous_queries=(2,), border_threshold=0.3)
+
+
+def literal_scores(prediction):
+    inputs = prediction.mask_logits, prediction.class_logits, prediction.frame_size
+    reject = reject_map(*inputs, PARAMETERS)
+    borders = border_mask(*inputs, PARAMETERS)
+    return {
+        'maskomaly': score_map(*inputs, PARAMETERS),
+        'reject+borders': reject.where(~borders, reject.clamp(max=PARAMETERS.border_score)),
+        'reject': reject,
+        'accept': accept_map(*inputs, PARAMETERS),
+        'baseline': baseline_map(*inputs),
+    }
+
+
+def test_methods_share_one_run_of_the_network(network, scenes):
+    dataset = scenes(3)
+    shown = []
+
+    def progress(items, total, text):
+        shown.append((total, text))
+        return items
+
+    result = evaluate(network, dataset, PARAMETERS, components=True, progress=progress)
+    assert network.predicted == result.images == 3
+    assert result.dataset == dataset.name
+    assert shown == [(3, f'{dataset.name}: scores'), (3, f'{dataset.name}: components')]
+    assert result.results.keys() == METHODS.keys()
+
+    images = [(image, label) for _, image, label in dataset.read()]
+    for method, found in result.results.items():
+        scores = [literal_scores(network.predict([image]))[method][0] for image, _ in images]
+        pixels = PixelMetrics()
+        for score, (_, label) in zip(scores, images, strict=True):
+            pixels.update(score.numpy(), label)
+        assert found.pixels == pixels.compute(), method
+        components = ComponentMetrics(found.pixels.best_f1_threshold, 500, 100)
+        for score, (_, label) in zip(scores, images, strict=True):
+            components.update(score.numpy(), label)
+        expected = pytest.approx(asdict(components.compute()), nan_ok=True)
+        assert asdict(found.components) == expected, method
+    assert result.results['maskomaly'].pixels.ap > result.results['baseline'].pixels.ap
+
+
+def test_only_what_is_asked_for_is_measured(network, scenes):
+    result = evaluate(network, scenes(2), PARAMETERS, ['reject', 'accept'])
+    assert list(result.results) == ['reject', 'accept']
+    assert all(found.components is None for found in result.results.values())
+
+
+def test_component_sizes_are_those_of_the_layout(network, tmp_path, scenes):
+    plain = scenes(3)  # its anomalies have 192 pixels: too few for 500, enough for 50
+    for folder in ('images', 'labels_masks'):
+        (tmp_path / 'obstacles' / folder).mkdir(parents=True)
+    for sample, image, label in plain.read():
+        for path, array in (
+            (f'images/{sample.name}.webp', image[..., ::-1]),
+            (f'labels_masks/{sample.name}_labels_semantic.png', label),
+        ):
+            quality = [cv2.IMWRITE_WEBP_QUALITY, 101]  # lossless
+            target = str(tmp_path / 'obstacles' / path)
+            assert cv2.imwrite(target, np.ascontiguousarray(array), quality)
+    obstacles = open_dataset(f'obstacle_track:{tmp_path / "obstacles"}')
+    found = {
+        dataset.layout_name: evaluate(network, dataset, PARAMETERS, ['reject'], components=True)
+        .results['reject']
+        .components
+        for dataset in (plain, obstacles)
+    }
+    assert np.isnan(found['plain'].ppv)  # no prediction is large enough
+    assert found['plain'].siou_gt == 0
+    assert found['obstacle_track'].ppv > 0.5
+    assert found['obstacle_track'].siou_gt > 0.5
+
+
+def test_broken_images_are_counted_not_measured(network, scenes):
+    dataset = scenes(3)
+    dataset.samples[1].image.write_bytes(b'broken')
+    result = evaluate(network, dataset, PARAMETERS, ['maskomaly'], components=True)
+    assert result.images == result.results['maskomaly'].pixels.images == 2
+    assert result.skipped.keys() == {'scene1'}
+
+
+def test_what_cannot_be_measured_is_refused(network, scenes):
+    dataset = scenes(1)
+    with pytest.raises(MaskomalyError, match=r"'entropy' is none of maskomaly, reject\+borders"):
+        evaluate(network, dataset, PARAMETERS, ['entropy'])
+    with pytest.raises(MaskomalyError, match='accept needs anomalous queries'):
+        evaluate(network, dataset, ScoringParameters(), ['accept'])
+    with pytest.raises(MaskomalyError, match='plain has anomaly labels; semantic labels are'):
+        evaluate_semantics(network, dataset)
+    assert network.predicted == 0
+    dataset.samples[0].label.write_bytes(b'broken')
+    with pytest.raises(MaskomalyError, match=r'can be used; the first: .*scene0\.png is not'):
+        evaluate(network, dataset, PARAMETERS)
+
+
+@pytest.fixture
+def camvid(tmp_path, scenes):
+    """Return a data set whose road is green, with a sign above and buildings elsewhere."""
+    plain = scenes(2)
+    (tmp_path / 'camvid' / 'labels').mkdir(parents=True)
+    (tmp_path / 'camvid' / 'images').symlink_to(tmp_path / 'images')
+    for sample, image, _ in plain.read():
+        label = np.where(image[..., 1] > 128, 3, 1).astype(np.uint8)
+        label[image[..., 0] > 100] = 11
+        label[:4] = 6
+        assert cv2.imwrite(str(tmp_path / 'camvid' / 'labels' / f'{sample.name}.png'), label)
+    return open_dataset(f'camvid:{tmp_path / "camvid"}')
+
+
+def test_semantic_segmentation(network, camvid):
+    evaluation = evaluate_semantics(network, camvid)
+    assert evaluation.images == 2
+    assert evaluation.classes == network.class_names
+    iou = dict(zip(evaluation.classes, evaluation.result.iou, strict=True))
+    labels = [label for _, _, label in camvid.read()]
+    building, sign = (sum(np.sum(label == c) for label in labels) for c in (5, 4))
+    assert iou.pop('drivable') == 1
+    assert iou.pop('far objects') == pytest.approx(building / (building + sign))
+    assert iou.pop('roadside objects') == 0
+    assert np.isnan(list(iou.values())).all()
+
+
+def test_other_classes_are_refused(network, camvid):
+    network.class_names = ('road', 'sky')
+    with pytest.raises(MaskomalyError, match='colours has the classes road, sky; labels of'):
+        evaluate_semantics(network, camvid)
+    with pytest.raises(MaskomalyError, match='camvid has semantic labels; anomaly labels are'):
+        evaluate(network, camvid, PARAMETERS)
