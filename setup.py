@@ -77,22 +77,24 @@ EXTRAS = {
         'ros-rclpy[fastrtps]',
         'ros-ament-index-python',
         'ros-ament-package',
+        'ros-builtin-interfaces',
         'ros-diagnostic-msgs',
         'ros-lifecycle-msgs',
         'ros-rcl-interfaces',
         'ros-sensor-msgs',
         'ros-std-msgs',
     ],
-    'replay': ['rosbags'],
+    'replay': ['av', 'rosbags'],
     'evaluate': ['matplotlib', 'scikit-learn'],
     'test': [
         'colcon-common-extensions',
         'colcon-ros',
         'hypothesis',
+        'pillow',
         'pytest',
         'pytest-timeout',
     ],
-    'dev': ['mypy', 'ruff', 'types-PyYAML'],
+    'dev': ['mypy', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }
 
 setup(

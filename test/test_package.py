@@ -49,9 +49,14 @@ HEADER = """\
 # limitations under the License.
 """
 # Modules whose distribution has another name.
-DISTRIBUTIONS = {'cv2': 'opencv-python', 'sklearn': 'scikit-learn', 'yaml': 'pyyaml'}
+DISTRIBUTIONS = {
+    'cv2': 'opencv-python',
+    'PIL': 'pillow',
+    'sklearn': 'scikit-learn',
+    'yaml': 'pyyaml',
+}
 # In distributions of ROS only, not among its wheels.
-WITHOUT_WHEEL = {'cv_bridge', 'vision_msgs'}
+WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'vision_msgs'}
 # Backends and profilers that are used where somebody has installed them.
 OPTIONAL = {'detectron2', 'mask2former'}
 OUTER_PARTS = {'node', 'replay', 'evaluation', 'training', 'demo', 'cli'}
@@ -74,8 +79,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f'{name_of(path)}:{node.lineno} has a relative import'
-            names |= {f'{node.module}.{alias.name}' for alias in node.names}
+            parents = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = '.'.join([*parents, *filter(None, [node.module])])
+            names |= {f'{module}.{alias.name}' for alias in node.names}
     return names
 
 
@@ -209,28 +215,19 @@ def test_every_executable_has_its_function(setup: Any) -> None:
 
 
 def test_every_import_is_a_declared_dependency(manifest: ElementTree.Element, setup: Any) -> None:
-    of_ros = set(texts(manifest, 'exec_depend'))
+    of_ros = set(texts(manifest, 'exec_depend') + texts(manifest, 'test_depend'))
     extras = setup.extras_require
     of_pip = requirement_names([*setup.install_requires, *chain(*extras.values())])
-    missing = {
-        f'{name_of(path)}: {package}'
-        for path in modules(NAME)
-        for package in packages(path) - of_ros - OPTIONAL
-        if DISTRIBUTIONS.get(package, package.replace('_', '-')) not in of_pip
+    used = {
+        package: path
+        for path in modules(NAME, 'test', 'benchmarks', 'launch')
+        for package in packages(path) - OPTIONAL
     }
-    assert missing == set()
-    wheels = {
-        f'ros-{package.replace("_", "-")}'
-        for path in modules(NAME)
-        for package in packages(path) & of_ros - WITHOUT_WHEEL
-    }
-    assert wheels <= requirement_names(extras['ros'])
-
-
-def test_launch_files_import_declared_dependencies(manifest: ElementTree.Element) -> None:
-    declared = set(texts(manifest, 'exec_depend')) | {'yaml'}
-    for path in modules('launch'):
-        assert packages(path) <= declared
+    for package, path in used.items():
+        distribution = DISTRIBUTIONS.get(package, package.replace('_', '-'))
+        assert package in of_ros or distribution in of_pip, f'{name_of(path)} imports {package}'
+        if package in of_ros - WITHOUT_WHEEL:
+            assert f'ros-{package.replace("_", "-")}' in of_pip, package
 
 
 def test_only_the_node_imports_ros(manifest: ElementTree.Element) -> None:
