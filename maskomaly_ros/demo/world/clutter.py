@@ -191,7 +191,7 @@ def tyres(look: int) -> Sprite:
     s = Studio(0.9, 1.0, look)
     count = 1 + look % 4
     for index in range(count):
-        y, dx = 0.13 + 0.21 * index, s.rng.uniform(-0.04, 0.04)
+        y, dx = 0.105 + 0.21 * index, s.rng.uniform(-0.04, 0.04)
         ring = [
             (dx + 0.36 * math.cos(a) * (1 - 0.07 * abs(math.sin(a)) ** 3), y + 0.125 * math.sin(a))
             for a in np.linspace(0, 2 * math.pi, 33)[:-1]
@@ -202,7 +202,7 @@ def tyres(look: int) -> Sprite:
             x = int((column + 0.45 + dx) * s.scale)
             tread[:, x : x + 3] = -0.35
         s.add(s.outline(squared), (52, 52, 54), grain=tread + 0.05 * s.cloud(0.6), gloss=0.08)
-    top = 0.13 + 0.21 * (count - 1) + 0.09
+    top = 0.105 + 0.21 * (count - 1) + 0.09
     angles = np.linspace(0, 2 * math.pi, 33)[:-1]
     s.add(
         s.outline([(0.355 * math.cos(a), top + 0.075 * math.sin(a)) for a in angles]),
