@@ -23,13 +23,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from maskomaly_ros.demo.world.classes import IGNORE
+
+if TYPE_CHECKING:  # OpenCV has this module since 4.8
+    from cv2.typing import MatLike
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

@@ -22,7 +22,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from maskomaly_ros.demo.world.raster import Bytes, Colour, Sprite, generator
+from maskomaly_ros.demo.world.raster import Bytes, Colour, Points, Sprite, generator
 from maskomaly_ros.demo.world.textures import fractal, leaves
 
 TREES = 14
@@ -56,9 +56,11 @@ def _blob_mask(shape: tuple[int, int], rng: np.random.Generator, kind: str) -> B
     edge[[0, -1]] = 0
     edge[:, [0, -1]] = 0
     # Leaves that hang in the air, and small holes, look cut out with scissors.
-    for value in (255, 0):
-        _, parts, boxes, _ = cv2.connectedComponentsWithStats((edge == value).astype(np.uint8))
-        edge[boxes[parts, cv2.CC_STAT_AREA] < 260] = 255 - value
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats(edge)
+    areas = boxes[:, cv2.CC_STAT_AREA]
+    edge[parts != 1 + int(areas[1:].argmax())] = 0
+    _, parts, boxes, _ = cv2.connectedComponentsWithStats(255 - edge)
+    edge[boxes[parts, cv2.CC_STAT_AREA] < 260] = 255
     return np.asarray(cv2.GaussianBlur(edge, (3, 3), 0.6), np.uint8)
 
 
@@ -215,6 +217,12 @@ def _rounded(rgba: Bytes) -> Bytes:
 _SKIN = ((224, 172, 140), (198, 140, 106), (140, 94, 68), (96, 64, 48))
 
 
+def _cloth(rng: np.random.Generator) -> Points:
+    """Return the colour of a garment, rarely a glaring one."""
+    colour = rng.uniform(20, 225, 3)
+    return np.asarray(colour + (colour.mean() - colour) * rng.uniform(0.2, 0.8), float)
+
+
 @cache
 def person(variant: int, phase: int) -> Sprite:
     """Return a walking person, 1.75 m tall; ``phase`` in 0..PHASES-1 is the moment of the step."""
@@ -222,7 +230,7 @@ def person(variant: int, phase: int) -> Sprite:
     rows, columns = 256, 144
     rgba = np.zeros((rows, columns, 4), np.uint8)
     skin = (*_SKIN[int(rng.integers(4))], 255)
-    top = (*rng.uniform(25, 225, 3), 255)
+    top = (*_cloth(rng), 255)
     trousers = (
         *(np.array((52, 58, 80)) * rng.uniform(0.4, 1.6) + rng.uniform(-12, 22, 3)).clip(8),
         255,
@@ -345,7 +353,7 @@ def rider(variant: int) -> Sprite:
     rng = generator(26, variant)
     rows, columns = 192, 144
     rgba = np.zeros((rows, columns, 4), np.uint8)
-    shirt = (*rng.uniform(25, 225, 3), 255)
+    shirt = (*_cloth(rng), 255)
     sleeve = (*(np.array(shirt[:3]) * 0.82), 255)
     trousers = (*rng.uniform(25, 85, 3), 255)
     for direction in (-1, 1):
