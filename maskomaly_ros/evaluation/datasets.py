@@ -217,6 +217,32 @@ def open_dataset(specification: str) -> Dataset:
     return Dataset(layout, folder.resolve())
 
 
+def write_plain(folder: Path, name: str, image: Image, label: Image) -> None:
+    """Add an image and its label to a data set of layout `plain`, as PNG files.
+
+    Args:
+        folder: the data set's folder; made where it is missing.
+        name: what the files are called.
+        image: RGB uint8 [H, W, 3].
+        label: uint8 [H, W]: 0 not anomaly, 1 anomaly, 255 ignore.
+
+    Raises:
+        MaskomalyError: a file cannot be written.
+
+    """
+    for pattern, pixels in (
+        (LAYOUTS['plain'].images, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)),
+        (LAYOUTS['plain'].labels, label),
+    ):
+        path = folder / pattern.replace('{name}.*', f'{name}.png')
+        _, content = cv2.imencode('.png', pixels)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.tobytes())
+        except OSError as error:
+            raise MaskomalyError(f'cannot write {path}: {error.strerror}') from error
+
+
 def _find(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files that match a pattern of `Layout`, by name."""
     expression = re.escape(pattern).replace(r'\{name\}', '(.+)').replace(r'\.\*', r'\.[^./]+')

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset
+from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset, write_plain
 from maskomaly_ros.training.classes import CLASS_NAMES
 
 
@@ -127,6 +127,18 @@ def test_a_file_that_vanishes_is_skipped(tmp_path):
     image.unlink()
     assert [sample.name for sample, *_ in dataset.read()] == ['b']
     assert 'cannot read' in dataset.skipped['a']
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    image, label = picture(), np.resize(np.array([0, 1, 255], np.uint8), (6, 8))
+    write_plain(tmp_path / 'new', 'a', image, label)
+    ((sample, read_image, read_label),) = open_dataset(f'plain:{tmp_path / "new"}').read()
+    assert sample.name == 'a'
+    assert np.array_equal(read_image, image)
+    assert np.array_equal(read_label, label)
+    (tmp_path / 'file').touch()
+    with pytest.raises(MaskomalyError, match='cannot write'):
+        write_plain(tmp_path / 'file', 'a', image, label)
 
 
 @pytest.mark.parametrize('text', ['/data', 'nonsense:/data', 'plain:', ''])
