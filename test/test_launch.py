@@ -278,18 +278,21 @@ def test_a_wrong_choice_is_refused(installation: Installation) -> None:
 
 @pytest.mark.slow
 def test_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
-    installation: Installation, tmp_path: Path
+    installation: Installation, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
     bag = tmp_path / 'bag'
     bag.mkdir()
-    installation.add_executable('bin/ros2', f'echo "$@" > {tmp_path}/played')
-    with installation.launch(REPLAY, bag=str(bag), rate='0.5', device='cpu') as process:
+    installation.add_executable('bin/ros2', f'echo $(date +%s.%N) "$@" > {tmp_path}/played')
+    given = {'bag': str(bag), 'rate': '0.5', 'checkpoint': str(tiny_checkpoint), 'device': 'cpu'}
+    with installation.launch(REPLAY, **given) as process:
         output, _ = process.communicate(timeout=2 * TIMEOUT)
     assert process.returncode == 0, output
-    assert output.index('active; waiting for frames') < output.index('[ros2-2]: process started')
     assert '[maskomaly_node-1]: process has finished cleanly' in output
-    played = (tmp_path / 'played').read_text(encoding='utf-8').split()
+    started, *played = (tmp_path / 'played').read_text(encoding='utf-8').split()
     assert played == ['bag', 'play', str(bag), '--clock', '100', '--rate', '0.5']
+    active = re.search(r'\[(\d+\.\d+)\] \[maskomaly\]: active', output)
+    assert active is not None
+    assert float(started) > float(active[1])
 
 
 @pytest.mark.slow
