@@ -22,6 +22,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,20 +167,20 @@ class Installation:
     def __init__(self, prefix: Path) -> None:
         pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS distribution')
         self.prefix = prefix
-        share = prefix / 'share'
-        index = share / 'ament_index' / 'resource_index' / 'packages'
+        index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
         index.mkdir(parents=True)
-        (index / 'maskomaly_ros').touch()
-        (share / 'maskomaly_ros').symlink_to(ROOT)
+        for package in ('maskomaly_ros', 'rviz2'):
+            (index / package).touch()
+        (prefix / 'share' / 'maskomaly_ros').symlink_to(ROOT)
         module = 'maskomaly_ros.node.maskomaly_node'
         self.add_executable(
-            'lib/maskomaly_ros/maskomaly_node', f'{sys.executable} -m {module} "$@"'
+            'lib/maskomaly_ros/maskomaly_node', f'exec {sys.executable} -m {module} "$@"'
         )
 
     def add_executable(self, path: str, command: str) -> None:
         executable = self.prefix / path
         executable.parent.mkdir(parents=True, exist_ok=True)
-        executable.write_text(f'#!/bin/sh\nexec {command}\n', encoding='utf-8')
+        executable.write_text(f'#!/bin/sh\n{command}\n', encoding='utf-8')
         executable.chmod(0o755)
 
     @contextmanager
@@ -211,6 +212,13 @@ class Installation:
                 process.communicate(timeout=TIMEOUT)
             finally:
                 process.kill()
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + TIMEOUT
+    while not path.exists():
+        assert time.monotonic() < end, f'no {path} within {TIMEOUT} s'
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -266,6 +274,27 @@ def test_cameras_get_the_file_and_what_was_given(
             'use_sim_time': False,
         }
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_rviz_shows_the_first_of_the_given_cameras(
+    installation: Installation, tmp_path: Path
+) -> None:
+    shown = tmp_path / 'shown'
+    installation.add_executable('lib/rviz2/rviz2', f'echo "$@" > {shown}; touch {shown}.complete')
+    given = {'rviz': 'true', 'camera_topics': '/front/image_raw/compressed,/rear/image_raw'}
+    with installation.launch(CAMERA, autostart='false', **given):
+        wait_for(shown.with_suffix('.complete'))
+    words = shown.read_text(encoding='utf-8').split()
+    layout = Path(words[words.index('-d') + 1])
+    assert layout.resolve() == ROOT / 'config' / 'maskomaly.rviz'
+    remapped = dict(word.split(':=') for word in words if word.startswith('/camera/'))
+    assert remapped == {
+        '/camera/image_raw': '/front/image_raw',
+        '/camera/anomaly/heatmap': '/front/anomaly/heatmap',
+        '/camera/anomaly/mask': '/front/anomaly/mask',
+        '/camera/anomaly/overlay': '/front/anomaly/overlay',
+    }
 
 
 @pytest.mark.slow
