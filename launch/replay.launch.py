@@ -19,6 +19,7 @@ The arguments of camera.launch.py can be given too.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -28,6 +29,7 @@ from launch.actions import (
     IncludeLaunchDescription,
     OpaqueFunction,
     RegisterEventHandler,
+    SetEnvironmentVariable,
     Shutdown,
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -35,7 +37,11 @@ from launch.substitutions import PathJoinSubstitution
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
 
-CAMERA = PathJoinSubstitution([FindPackageShare('maskomaly_ros'), 'launch', 'camera.launch.py'])
+SHARE = FindPackageShare('maskomaly_ros')
+CAMERA = PathJoinSubstitution([SHARE, 'launch', 'camera.launch.py'])
+# Fast DDS as it comes loses frames between the player and the node.
+DDS_PROFILE = PathJoinSubstitution([SHARE, 'config', 'fastdds.xml'])
+DDS_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 CLOCK_HZ = '100'
 
 ARGUMENTS = [
@@ -70,4 +76,6 @@ def play_when_ready(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         command.append('--loop')
     play = ExecuteProcess(cmd=command, output='screen', on_exit=Shutdown(reason='the bag is over'))
     active = OnStateTransition(goal_state='active', entities=[play], handle_once=True)
-    return [RegisterEventHandler(active)]
+    names = () if set(DDS_VARIABLES) & set(os.environ) else DDS_VARIABLES
+    profile = [SetEnvironmentVariable(name, DDS_PROFILE) for name in names]
+    return [*profile, RegisterEventHandler(active)]

@@ -311,14 +311,17 @@ def test_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
 ) -> None:
     bag = tmp_path / 'bag'
     bag.mkdir()
-    installation.add_executable('bin/ros2', f'echo $(date +%s.%N) "$@" > {tmp_path}/played')
+    installation.add_executable(
+        'bin/ros2', f'echo $(date +%s.%N) $FASTDDS_DEFAULT_PROFILES_FILE "$@" > {tmp_path}/played'
+    )
     given = {'bag': str(bag), 'rate': '0.5', 'checkpoint': str(tiny_checkpoint), 'device': 'cpu'}
     with installation.launch(REPLAY, **given) as process:
         output, _ = process.communicate(timeout=2 * TIMEOUT)
     assert process.returncode == 0, output
     assert '[maskomaly_node-1]: process has finished cleanly' in output
-    started, *played = (tmp_path / 'played').read_text(encoding='utf-8').split()
+    started, profile, *played = (tmp_path / 'played').read_text(encoding='utf-8').split()
     assert played == ['bag', 'play', str(bag), '--clock', '100', '--rate', '0.5']
+    assert Path(profile).resolve() == ROOT / 'config' / 'fastdds.xml'
     active = re.search(r'\[(\d+\.\d+)\] \[maskomaly\]: active', output)
     assert active is not None
     assert float(started) > float(active[1])
