@@ -72,17 +72,21 @@ def load_network(
     device: str = 'auto',
     precision: str = 'float32',
     input_size: InputSize | None = None,
+    config: str | Path | None = None,
 ) -> Network:
     """Load a mask network.
 
     Args:
         checkpoint: `demo` (bundled), a local folder with config.json and model.safetensors of
-            any Mask2FormerForUniversalSegmentation, or a Hugging Face id `owner/name`.
+            any Mask2FormerForUniversalSegmentation, an official `.pkl` or `.pth` file, the short
+            name of a published checkpoint (`swin-l-cityscapes`; it has to be downloaded first), or
+            a Hugging Face id `owner/name`.
         backend: `transformers`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `float32`, or `float16` / `bfloat16` for mixed precision.
         input_size: size of the network input; None takes the checkpoint's own, which for
             published checkpoints is the official 1024 x 2048.
+        config: yaml configuration of an official file, where it is not beside it.
 
     Raises:
         MaskomalyError: an argument is unknown, the checkpoint cannot be found, downloaded or
@@ -92,8 +96,8 @@ def load_network(
     if backend not in BACKENDS:
         raise MaskomalyError(f'backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
     selected = select_device(device)
-    folder = find_checkpoint(checkpoint)
+    found = find_checkpoint(checkpoint, config)
     # Imported here because it takes seconds, which wrong arguments should not cost.
     from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
-    return TransformersNetwork(folder, selected, precision, input_size)
+    return TransformersNetwork(found, selected, precision, input_size)

@@ -12,21 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where checkpoints are: bundled, in a folder, or on the Hugging Face hub."""
+"""Where checkpoints are: bundled, in a folder or file, in the cache, or on the hub."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.known import (
+    KNOWN_CHECKPOINTS,
+    KnownCheckpoint,
+    cache_folder,
+    find_known,
+)
+from maskomaly_ros.networks.official_config import OfficialConfig, read_config
 
 _LOG = logging.getLogger(__name__)
 _BUNDLED = {'demo': Path(__file__).parent / 'demo'}
 _WEIGHTS = ('model.safetensors', 'model-*.safetensors', 'pytorch_model.bin', 'pytorch_model-*.bin')
+_OFFICIAL_SUFFIXES = ('.pkl', '.pth', '.pt')
 _HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
 
 
@@ -46,34 +55,65 @@ class CheckpointFolder:
     sha256: str
 
 
-def find_checkpoint(checkpoint: str | Path) -> CheckpointFolder:
-    """Return the folder of a checkpoint, downloading it when it is a hub id not yet in the cache.
+@dataclass(frozen=True)
+class CheckpointFile:
+    """An official Mask2Former file and its configuration.
+
+    Attributes:
+        name: short name, under which a queries file is looked for.
+        path: the `.pkl` or `.pth` file.
+        sha256: hash of the file, in hexadecimal.
+        config: what network its weights belong to.
+
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    config: OfficialConfig
+
+
+def find_checkpoint(
+    checkpoint: str | Path, config: str | Path | None = None
+) -> CheckpointFolder | CheckpointFile:
+    """Return where a checkpoint is, downloading it when it is a hub id not yet in the cache.
 
     Args:
-        checkpoint: a bundled name (`demo`), a local folder, or a Hugging Face id `owner/name`.
+        checkpoint: a bundled name (`demo`), a local folder, an official `.pkl` or `.pth` file,
+            the short name of a published checkpoint that has been downloaded before, or a Hugging
+            Face id `owner/name`.
+        config: yaml configuration of an official file; None looks beside it for one of its
+            name, else for `config.yaml` or the only yaml file. Published files need none.
 
     Raises:
-        MaskomalyError: no such checkpoint, or a download is impossible; the message says which
-            files to put where.
+        MaskomalyError: no such checkpoint, no or a wrong configuration, or a download is
+            impossible; the message says which files to put where.
 
     """
     text = str(checkpoint)
-    if text in _BUNDLED:
-        return _folder(text, _BUNDLED[text])
     path = Path(checkpoint).expanduser()
-    if path.is_dir():
-        return _folder(path.resolve().name, path)
-    if path.exists():
+    if text in _BUNDLED:
+        found: CheckpointFolder | CheckpointFile = _folder(text, _BUNDLED[text])
+    elif path.is_dir():
+        found = _folder(path.resolve().name, path)
+    elif path.exists():
+        return _file(path, config)
+    elif text in KNOWN_CHECKPOINTS:
+        found = _cached(KNOWN_CHECKPOINTS[text])
+    elif isinstance(checkpoint, str) and _HUB_ID.fullmatch(text):
+        found = _folder(text.split('/')[-1], _from_hub(text))
+    else:
         raise MaskomalyError(
-            f'checkpoint {text} is a file; give the folder that holds config.json and '
-            'model.safetensors'
+            f'no checkpoint {text!r}: it is neither a bundled name ({", ".join(_BUNDLED)}), nor '
+            f'the name of a published one ({", ".join(KNOWN_CHECKPOINTS)}), nor an existing '
+            'folder or file, nor a Hugging Face id of the form owner/name'
         )
-    if isinstance(checkpoint, str) and _HUB_ID.fullmatch(text):
-        return _folder(text.split('/')[-1], _from_hub(text))
-    raise MaskomalyError(
-        f'no checkpoint {text!r}: it is neither a bundled name ({", ".join(_BUNDLED)}), nor an '
-        'existing folder, nor a Hugging Face id of the form owner/name'
-    )
+    if config is not None:
+        raise MaskomalyError(
+            f'checkpoint {text} brings its own configuration; leave out {config}, which only an '
+            'official .pkl or .pth file needs'
+        )
+    return found
 
 
 def _folder(name: str, path: Path) -> CheckpointFolder:
@@ -82,9 +122,71 @@ def _folder(name: str, path: Path) -> CheckpointFolder:
     for pattern in _WEIGHTS:
         files = sorted(path.glob(pattern))
         if files:
-            return CheckpointFolder(name, path, _sha256(files))
+            return CheckpointFolder(_own_name(path) or name, path, _sha256(files))
     raise MaskomalyError(
         f'checkpoint folder {path} has no weights; one of {", ".join(_WEIGHTS)} is needed'
+    )
+
+
+def _own_name(path: Path) -> str | None:
+    """Return the name that a converted checkpoint carries along, however its folder is called."""
+    try:
+        name = json.loads((path / 'config.json').read_text(encoding='utf-8'))['maskomaly_name']
+    except (ValueError, KeyError, TypeError):  # loading it says what is wrong, if anything is
+        return None
+    return name if isinstance(name, str) else None
+
+
+def _file(path: Path, config: str | Path | None) -> CheckpointFile:
+    if path.suffix not in _OFFICIAL_SUFFIXES:
+        raise MaskomalyError(
+            f'checkpoint {path} is a file; give the folder that holds config.json and '
+            f'model.safetensors, or an official file ({", ".join(_OFFICIAL_SUFFIXES)})'
+        )
+    known = find_known(path.name)
+    return CheckpointFile(
+        name=known.name if known else path.stem,
+        path=path,
+        config=_official_config(path, config, known),
+        sha256=_sha256([path]),
+    )
+
+
+def _official_config(
+    path: Path, config: str | Path | None, known: KnownCheckpoint | None
+) -> OfficialConfig:
+    if config is not None:
+        return read_config(Path(config).expanduser())
+    own = path.with_suffix('.yaml')
+    if own.is_file():
+        return read_config(own)
+    if known:
+        return known.config()
+    beside = sorted(path.parent.glob('*.yaml'))
+    chosen = [file for file in beside if file.name == 'config.yaml'] or beside
+    if len(chosen) == 1:
+        return read_config(chosen[0])
+    found = f'{len(beside)} of them' if beside else 'none'
+    raise MaskomalyError(
+        f'checkpoint {path} needs its yaml configuration: give it as config, or put it beside '
+        f'the file as {own.name} or config.yaml ({found} found there). Official ones are in '
+        'the folder configs/ of https://github.com/facebookresearch/Mask2Former'
+    )
+
+
+def _cached(known: KnownCheckpoint) -> CheckpointFolder | CheckpointFile:
+    folder = cache_folder()
+    if (folder / known.name).is_dir():
+        return _folder(known.name, folder / known.name)
+    if (folder / known.file_name).is_file():
+        return _file(folder / known.file_name, None)
+    if known.hub_id and (hub := _in_hub_cache(known.hub_id)):
+        return _folder(known.name, hub)
+    alternative = f', or give {known.hub_id} as the checkpoint' if known.hub_id else ''
+    raise MaskomalyError(
+        f'checkpoint {known.name} is not on this machine: `maskomaly checkpoint download '
+        f'{known.name}` fetches it{alternative}. Without network access here, fetch '
+        f'{known.url} elsewhere and put it at {folder / known.file_name}'
     )
 
 
@@ -97,20 +199,41 @@ def _sha256(files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _from_hub(repository: str) -> Path:
+_SAFETENSORS = ['config.json', 'model*.safetensors', 'model.safetensors.index.json']
+_TORCH = ['config.json', 'pytorch_model*.bin', 'pytorch_model.bin.index.json']
+
+
+def _in_hub_cache(repository: str) -> Path | None:
     from huggingface_hub import snapshot_download
 
-    files = ['config.json', 'model*.safetensors', 'model.safetensors.index.json']
-    try:  # a complete copy in the cache needs no network
-        cached = Path(snapshot_download(repository, allow_patterns=files, local_files_only=True))
-        if any(cached.glob('model*.safetensors')):
-            return cached
+    try:
+        path = Path(
+            snapshot_download(
+                repository, allow_patterns=_SAFETENSORS + _TORCH, local_files_only=True
+            )
+        )
     except Exception as error:
         # Which exceptions stand for "not cached" differs between releases of the library.
         _LOG.debug('%s is not in the cache: %s', repository, error)
+        return None
+    return path if _has_weights(path) and (path / 'config.json').is_file() else None
+
+
+def _has_weights(path: Path) -> bool:
+    return any(any(path.glob(pattern)) for pattern in _WEIGHTS)
+
+
+def _from_hub(repository: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if cached := _in_hub_cache(repository):
+        return cached
     _LOG.info('downloading checkpoint %s', repository)
     try:
-        return Path(snapshot_download(repository, allow_patterns=files))
+        path = Path(snapshot_download(repository, allow_patterns=_SAFETENSORS))
+        if not _has_weights(path):  # older checkpoints have no safetensors
+            path = Path(snapshot_download(repository, allow_patterns=_TORCH))
+        return path
     except Exception as error:
         raise MaskomalyError(
             f'cannot download checkpoint {repository}: {_first_line(error)}. On a machine with '

@@ -17,8 +17,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,18 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from transformers.utils import logging as transformers_logging
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks.checkpoints import CheckpointFolder
+from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
+from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.prediction import MaskPrediction
 from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
+from maskomaly_ros.networks.unpickling import read_weights
 
 _LOG = logging.getLogger(__name__)
+# What no prediction reads, and what only some releases of the library keep in files: the class
+# weights of the loss, counters, index tables, and a norm behind the last stage of a backbone.
+_WITHOUT_USE = re.compile(
+    r'criterion\.|\.(num_batches_tracked|relative_position_index)$|\.encoder\.swin\.layernorm\.'
+)
 PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
@@ -41,7 +50,7 @@ class TransformersNetwork:
     """A Mask2FormerForUniversalSegmentation behind our own preprocessing.
 
     Args:
-        folder: the checkpoint.
+        checkpoint: where the weights are.
         device: where it runs.
         precision: `float32`, or `float16` / `bfloat16` for mixed precision by autocast with the
             pixel decoder kept in float32, as the official code does. Weights stay float32.
@@ -49,14 +58,14 @@ class TransformersNetwork:
             (`maskomaly_input_size` in config.json) or the official 1024 x 2048.
 
     Raises:
-        MaskomalyError: the folder holds no Mask2Former, weights are missing or left over, or
+        MaskomalyError: the checkpoint is no Mask2Former, weights are missing or left over, or
             the precision is unknown.
 
     """
 
     def __init__(
         self,
-        folder: CheckpointFolder,
+        checkpoint: CheckpointFolder | CheckpointFile,
         device: torch.device,
         precision: str = 'float32',
         input_size: InputSize | None = None,
@@ -66,15 +75,15 @@ class TransformersNetwork:
                 f'precision {precision!r} is unknown; use one of {", ".join(PRECISIONS)}'
             )
         self._autocast_dtype = PRECISIONS[precision]
-        model = load_model(folder).to(device).eval()
+        model = load_model(checkpoint).to(device).eval()
         if self._autocast_dtype is not None:
             level = model.model.pixel_level_module
             level.decoder = _InFloat32(level.decoder)
         self._model = model
         config = model.config
         own_size = getattr(config, 'maskomaly_input_size', None)
-        self.name = folder.name
-        self.sha256 = folder.sha256
+        self.name = checkpoint.name
+        self.sha256 = checkpoint.sha256
         self.device = device
         self.precision = precision
         self.num_queries = int(config.num_queries)
@@ -122,46 +131,61 @@ class _InFloat32(nn.Module):
             return self.module([f.float() for f in features], *args, **kwargs)
 
 
-def load_model(folder: CheckpointFolder) -> Mask2FormerForUniversalSegmentation:
-    """Load the model of a checkpoint folder in float32, without network access.
+def load_model(
+    checkpoint: CheckpointFolder | CheckpointFile,
+) -> Mask2FormerForUniversalSegmentation:
+    """Load the model of a checkpoint in float32, without network access.
 
     Raises:
         MaskomalyError: it is no Mask2Former, or its weights do not fit its configuration.
 
     """
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
-            config = Mask2FormerConfig.get_config_dict(folder.path, local_files_only=True)[0]
-            if config.get('model_type') != 'mask2former':
-                raise MaskomalyError(
-                    f'checkpoint {folder.path} is a {config.get("model_type")!r} model; '
-                    'a Mask2Former (model_type "mask2former") is needed'
-                )
+            if isinstance(checkpoint, CheckpointFile):
+                config = transformers_config(checkpoint.config)
+                weights = transformers_weights(read_weights(checkpoint.path), config)
+                source, options = None, {'config': config, 'state_dict': weights}
+            else:
+                _check_kind(checkpoint.path)
+                source, options = checkpoint.path, {'local_files_only': True}
             model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
-                folder.path,
-                local_files_only=True,
+                source,
+                **options,
                 dtype=torch.float32,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # all are reported below, not the first alone
             )
         except MaskomalyError:
             raise
         except Exception as error:  # whatever a damaged file makes the library raise
-            raise MaskomalyError(f'checkpoint {folder.path} cannot be loaded: {error}') from error
-    # The loss's class weights are a buffer that no prediction reads.
-    missing = sorted(k for k in report['missing_keys'] if 'criterion' not in k)
-    unexpected = sorted(k for k in report['unexpected_keys'] if 'criterion' not in k)
-    mismatched = sorted(str(k) for k in report['mismatched_keys'])
+            raise MaskomalyError(
+                f'checkpoint {checkpoint.path} cannot be loaded: {error}'
+            ) from error
+    missing, unexpected, mismatched = (
+        sorted(str(key) for key in report[kind] if not _WITHOUT_USE.search(str(key)))
+        for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')
+    )
     if missing or unexpected or mismatched:
         raise MaskomalyError(
-            f'the weights of checkpoint {folder.path} do not fit its config.json: '
+            f'the weights of checkpoint {checkpoint.path} do not fit its configuration: '
             f'missing {missing or "none"}, left over {unexpected or "none"}, '
             f'of another shape {mismatched or "none"}'
         )
     return model
 
 
+def _check_kind(folder: Path) -> None:
+    config = Mask2FormerConfig.get_config_dict(folder, local_files_only=True)[0]
+    if config.get('model_type') != 'mask2former':
+        raise MaskomalyError(
+            f'checkpoint {folder} is a {config.get("model_type")!r} model; '
+            'a Mask2Former (model_type "mask2former") is needed'
+        )
+
+
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence the library's remark on backbones other than Swin and its progress bars."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
