@@ -214,11 +214,14 @@ def calibrate(
     out: Annotated[Path, typer.Option(help='Queries file to write.')],
     checkpoint: Checkpoint = 'demo',
     iou_threshold: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, max=1.0, help='Mean IoU with anomalies from which a query is anomalous.'
+            min=0.0,
+            max=1.0,
+            help='Mean IoU with anomalies from which a query is anomalous; default: 0.25, or more '
+            'where that is clearly better.',
         ),
-    ] = 0.25,
+    ] = None,
     device: Device = 'auto',
     precision: Precision = 'float32',
     input_size: Size = None,
@@ -462,10 +465,14 @@ def _print_calibration(queries: Queries) -> None:
         f"AP with the paper's parameters {100 * search['ap_of_defaults']:.2f} %",
         highlight=False,
     )
-    if 'ap_left_out' in search:
+    if 'parts' in search:
+        these, defaults, left_out = (
+            f'{100 * search[name]:.2f} %'
+            for name in ('ap_of_a_part', 'ap_of_a_part_with_defaults', 'ap_of_a_part_left_out')
+        )
         _OUT.print(
-            f'Repeated without each of {search["parts_left_out"]} parts of the images and '
-            f'measured on that part: AP {100 * search["ap_left_out"]:.2f} %',
+            f"Mean AP of {search['parts']} parts of the images: {these}; with the paper's "
+            f'parameters {defaults}; with what is found without the part {left_out}',
             highlight=False,
         )
 

@@ -194,7 +194,7 @@ def test_calibrate_writes_what_evaluate_reads(run, checkpoint, images, tmp_path,
     assert status == 0
     assert f'Written to {queries}' in out
     assert 'which are no test any more' in out
-    assert 'Repeated without each of 3 parts' in out
+    assert 'Mean AP of 3 parts of the images' in out
     found = read_queries(queries)
     assert found.anomalous_queries
     assert found.provenance['dataset'] == 'roads'

@@ -14,10 +14,11 @@
 
 """Find the anomalous queries and the parameters of one checkpoint on labelled images.
 
-Queries come first, as in the paper: of all queries those whose masks cover anomalies best. The
-parameters of the score follow by a search over a coarse grid, by AP and then FPR95. A handful of
-images can tell good settings from bad ones, not the best from the second best; so of all settings
-that are as good as the best within the noise, the one nearest to the paper's defaults is taken.
+Anomalous queries are those whose masks cover anomalies, as in the paper. How well they must, and
+the parameters of the score, follow from a search over a coarse grid by AP and then FPR95. A
+handful of images can tell good settings from bad ones, not the best from the second best; so of
+all settings that are as good as the best within the noise, the one nearest to the paper's
+defaults is taken.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import cv2
@@ -59,6 +61,8 @@ from maskomaly_ros.scoring import (
 
 _LOG = logging.getLogger(__name__)
 
+IOU_THRESHOLDS = (0.25, 0.3, 0.35, 0.4)
+"""T_IoU: mean IoU with anomalies that makes a query an anomalous one; the paper's comes first."""
 MASK_THRESHOLDS = (0.3, 0.5, 0.7)
 BORDER_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """At 1 there are no borders."""
@@ -68,10 +72,11 @@ SEARCH_SIDE = 640
 """The search runs on score maps of at most this length in pixels; final figures on full size."""
 
 _DEFAULTS = ScoringParameters()
-_MOST_FOLDS = 10
+_MOST_PARTS = 10
 _RANKING_LENGTH = 8
-# Scores lie in [0, 1]; the counts of other values need not be kept.
-_UNIT = slice(*np.searchsorted(SCORE_VALUES, (0.0, np.nextafter(1.0, 2.0))))
+# The search counts scores in bins of 8 neighbouring float16 numbers from 0 to 1, under 1 % wide.
+_ZERO, _ONE = (int(place) for place in np.searchsorted(SCORE_VALUES, (0.0, 1.0)))
+_BINS = np.arange(_ZERO, _ONE + 1, 8)
 
 FloatArray = NDArray[np.float64]
 Counts = NDArray[np.int32]
@@ -81,15 +86,15 @@ def calibrate(
     network: Network,
     dataset: Dataset,
     *,
-    iou_threshold: float = 0.25,
+    iou_threshold: float | None = None,
     progress: Progress = no_progress,
 ) -> Queries:
     """Find queries and parameters for a network on a data set with anomaly labels.
 
     - Anomalous queries: for every query the IoU of its mask, m > 0.5 at full size without ignored
       pixels, with the anomalies, averaged over the images that have any; all queries with a mean
-      of at least iou_threshold (T_IoU of the paper).
-    - mask_threshold, border_threshold and reject_weight: see `_choose`.
+      of at least T_IoU.
+    - T_IoU, mask_threshold, border_threshold and reject_weight: see `_choose`.
     - obstacle_threshold: the threshold of best F1.
 
     Holds the masks of all images: 1 MB an image for the bundled checkpoint, 50 MB for published
@@ -98,7 +103,7 @@ def calibrate(
     Args:
         network: the network.
         dataset: images for calibration, which are no test images any more.
-        iou_threshold: T_IoU, in [0, 1].
+        iou_threshold: T_IoU, in [0, 1]; None chooses from `IOU_THRESHOLDS`.
         progress: see `Progress`.
 
     Returns:
@@ -110,7 +115,7 @@ def calibrate(
             could be read, or none has an anomaly.
 
     """
-    if not 0.0 <= iou_threshold <= 1.0:
+    if iou_threshold is not None and not 0.0 <= iou_threshold <= 1.0:
         raise MaskomalyError(f'iou_threshold {iou_threshold} is out of range: 0 to 1')
     check_task(dataset, 'anomaly')
     observations = [
@@ -118,36 +123,29 @@ def calibrate(
         for _, image, label in progress(dataset.read(), len(dataset), 'masks')
     ]
     check_images(dataset, len(observations))
-    if not any(o.has_anomaly for o in observations):
-        raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1)')
+    if not any(o.can_be_searched for o in observations):
+        raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1) and a rest (0)')
 
-    mean_iou = _mean_iou(observations)
-    anomalous = _anomalous_queries(mean_iou, iou_threshold)
-    if not anomalous:
+    thresholds = IOU_THRESHOLDS if iou_threshold is None else (iou_threshold,)
+    choice, search = _search(observations, thresholds, progress)
+    if not choice.parameters.anomalous_queries:
+        mean_iou = _mean_iou(observations)
         _LOG.warning(
             'no query reaches a mean IoU of %g with the anomalies of %s (the best is query %d '
             'with %.3f); without anomalous queries the score is reject with borders alone',
-            iou_threshold,
+            thresholds[0],
             dataset.name,
             mean_iou.argmax(),
             mean_iou.max(),
         )
-    setting, search = _search(observations, anomalous, iou_threshold, progress)
-    parameters = ScoringParameters(
-        anomalous_queries=anomalous,
-        mask_threshold=setting.mask_threshold,
-        border_threshold=setting.border_threshold,
-        reject_weight=setting.reject_weight,
-    )
-    figures = _measure(observations, parameters, progress)
-    ranking = np.argsort(-mean_iou, kind='stable')[:_RANKING_LENGTH]
+    figures = _measure(observations, choice.parameters, progress)
     return Queries(
         checkpoint=network.name,
         checkpoint_sha256=network.sha256,
-        anomalous_queries=anomalous,
-        mask_threshold=setting.mask_threshold,
-        border_threshold=setting.border_threshold,
-        reject_weight=setting.reject_weight,
+        anomalous_queries=choice.parameters.anomalous_queries,
+        mask_threshold=choice.parameters.mask_threshold,
+        border_threshold=choice.parameters.border_threshold,
+        reject_weight=choice.parameters.reject_weight,
         obstacle_threshold=_obstacle_threshold(figures.best_f1_threshold),
         provenance={
             'tool': f'maskomaly_ros {maskomaly_ros.__version__}',
@@ -157,9 +155,9 @@ def calibrate(
             'images': len(observations),
             'images_with_anomalies': sum(o.has_anomaly for o in observations),
             'input_size': asdict(network.input_size),
-            'iou_threshold': iou_threshold,
+            'iou_threshold': choice.iou_threshold,
             'mask_threshold_of_iou': 0.5,
-            'ranking': [{'query': int(q), 'mean_iou': _rounded(mean_iou[q])} for q in ranking],
+            'ranking': _ranking(_mean_iou(observations)),
             'search': search,
             'calibration_figures': {
                 'note': 'measured on the images of the calibration; not a test',
@@ -193,6 +191,11 @@ class _Observation:
     def has_anomaly(self) -> bool:
         """Whether there is an anomaly in the image."""
         return not bool(np.isnan(self.iou[0]))
+
+    @property
+    def can_be_searched(self) -> bool:
+        """Whether the image has an AP of its own at the size of the search."""
+        return bool((self.small_label == 1).any() and (self.small_label == 0).any())
 
 
 def _observe(prediction: MaskPrediction, label: Image) -> _Observation:
@@ -241,115 +244,182 @@ def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
     return np.array(ious)
 
 
-def _mean_iou(observations: Sequence[_Observation]) -> FloatArray:
+def _mean_iou(observations: Iterable[_Observation]) -> FloatArray:
     values: FloatArray = np.mean([o.iou for o in observations if o.has_anomaly], axis=0)
     return values
 
 
-def _anomalous_queries(mean_iou: FloatArray, iou_threshold: float) -> tuple[int, ...]:
-    """Return the queries that reach the threshold, best first."""
-    best_first = np.argsort(-mean_iou, kind='stable')
-    return tuple(int(query) for query in best_first if mean_iou[query] >= iou_threshold)
+def _ranking(mean_iou: FloatArray) -> list[dict[str, Any]]:
+    best = np.argsort(-mean_iou, kind='stable')[:_RANKING_LENGTH]
+    return [{'query': int(query), 'mean_iou': _rounded(mean_iou[query])} for query in best]
+
+
+def _departures(parameters: ScoringParameters) -> int:
+    """Count the searched parameters that are not the paper's."""
+    names = 'mask_threshold', 'border_threshold', 'reject_weight'
+    return sum(getattr(parameters, name) != getattr(_DEFAULTS, name) for name in names)
+
+
+_GRID = tuple(
+    ScoringParameters(
+        mask_threshold=mask_threshold,
+        border_threshold=border_threshold,
+        reject_weight=reject_weight,
+    )
+    for mask_threshold, border_threshold, reject_weight in itertools.product(
+        MASK_THRESHOLDS, BORDER_THRESHOLDS, REJECT_WEIGHTS
+    )
+)
 
 
 @dataclass(frozen=True)
-class _Setting:
-    mask_threshold: float
-    border_threshold: float
-    reject_weight: float
-
-    @property
-    def departures(self) -> int:
-        """How many of the parameters are not the paper's."""
-        return sum(value != getattr(_DEFAULTS, name) for name, value in asdict(self).items())
+class _Choice:
+    iou_threshold: float
+    parameters: ScoringParameters
 
 
-_SETTINGS = tuple(
-    _Setting(*values)
-    for values in itertools.product(MASK_THRESHOLDS, BORDER_THRESHOLDS, REJECT_WEIGHTS)
-)
+class _Parts:
+    """The images, dealt out to parts, and the scores that every setting gives in each part."""
 
-_DEFAULT_SETTING = [setting.departures for setting in _SETTINGS].index(0)
+    def __init__(self, observations: Sequence[_Observation], progress: Progress) -> None:
+        # Every part has an anomaly, so that it can be measured alone and left out.
+        ordered = sorted(observations, key=lambda o: not o.can_be_searched)
+        number = min(_MOST_PARTS, sum(o.can_be_searched for o in observations))
+        self._parts = [ordered[i::number] for i in range(number)]
+        self._progress = progress
+        self._tables: dict[tuple[int, ...], Counts] = {}
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def candidates(
+        self, thresholds: Sequence[float], without: int | None = None
+    ) -> dict[tuple[int, ...], float]:
+        """Return the sets of queries that the thresholds of IoU select, best query first.
+
+        Args:
+            thresholds: T_IoU. One that selects what another one does adds nothing, nor does one
+                that selects no query where another one does.
+            without: part that is left out.
+
+        """
+        parts = [part for index, part in enumerate(self._parts) if index != without]
+        mean_iou = _mean_iou(itertools.chain.from_iterable(parts))
+        best_first = np.argsort(-mean_iou, kind='stable')
+        found: dict[tuple[int, ...], float] = {}
+        for threshold in thresholds:
+            queries = tuple(int(q) for q in best_first if mean_iou[q] >= threshold)
+            if queries or not found:
+                found.setdefault(queries, threshold)
+        return found
+
+    def counts(self, queries: tuple[int, ...]) -> Counts:
+        """Count the scores that every setting of the grid gives with these anomalous queries.
+
+        Returns:
+            int32 [settings, parts, 2, bins]: number of anomalous and of other pixels.
+
+        """
+        key = tuple(sorted(queries))
+        if key in self._tables:
+            return self._tables[key]
+        counts = np.zeros((len(_GRID), len(self), 2, len(_BINS)), np.int32)
+        pairs = [(index, image) for index, part in enumerate(self._parts) for image in part]
+        for index, image in self._progress(pairs, len(pairs), 'parameters'):
+            scores = search_scores(image.prediction, image.small_label.shape, key)
+            for setting, score in enumerate(scores):
+                found = count_scores(score, image.small_label)
+                for row, values in enumerate((found.positives, found.negatives)):
+                    counts[setting, index, row] += np.add.reduceat(values[: _ONE + 1], _BINS)
+        self._tables[key] = counts
+        return counts
 
 
 def _search(
-    observations: Sequence[_Observation],
-    anomalous: tuple[int, ...],
-    iou_threshold: float,
-    progress: Progress,
-) -> tuple[_Setting, dict[str, Any]]:
-    """Choose a setting, and repeat the whole calibration without each part of the images.
+    observations: Sequence[_Observation], thresholds: Sequence[float], progress: Progress
+) -> tuple[_Choice, dict[str, Any]]:
+    """Choose a setting; then repeat the whole calibration without each part of the images.
 
     Returns:
-        The setting, and figures on the search for the provenance.
+        The setting, and figures on the search for the provenance: AP at the size of the search,
+        over all images, and the mean of the AP of single parts.
 
     """
-    folds = _folds(observations)
-    tables: dict[tuple[int, ...], Counts] = {}
-
-    def table(queries: tuple[int, ...]) -> Counts:
-        if queries not in tables:
-            tables.clear()  # one of them takes about 130 MB
-            tables[queries] = _count(folds, queries, progress)
-        return tables[queries]
-
-    counts = table(anomalous)
-    if len(folds) == 1:
+    parts = _Parts(observations, progress)
+    if len(parts) == 1:
         _LOG.warning('one image with anomalies is too few to choose parameters: keeping defaults')
-        chosen = _DEFAULT_SETTING
-    else:
-        chosen = _choose(counts)
-    pooled = counts.sum(axis=1)
+    choice, counts = _choose(parts, thresholds)
+    queries = next(iter(parts.candidates(thresholds)))
+    default = parts.counts(queries)[[_departures(p) for p in _GRID].index(0)]
     figures: dict[str, Any] = {
         'longest_side': SEARCH_SIDE,
-        'ap': _rounded(_curve(pooled[chosen]).average_precision()),
-        'ap_of_best': _rounded(max(_curve(c).average_precision() for c in pooled)),
-        'ap_of_defaults': _rounded(_curve(pooled[_DEFAULT_SETTING]).average_precision()),
+        'ap': _ap(counts.sum(axis=0)),
+        'ap_of_defaults': _ap(default.sum(axis=0)),
     }
-    if len(folds) > 2:
-        without = [
-            _anomalous_queries(
-                _mean_iou([o for other in folds if other is not fold for o in other]),
-                iou_threshold,
-            )
-            for fold in folds
+    if len(parts) > 2:
+        left_out = [
+            _ap(_choose(parts, thresholds, without=part)[1][part]) for part in range(len(parts))
         ]
-        held_out = np.zeros(counts.shape[2:], np.int64)
-        # Folds with equal queries share a table.
-        for fold in sorted(range(len(folds)), key=lambda f: (without[f] != anomalous, without[f])):
-            others = np.delete(np.arange(len(folds)), fold)
-            counts = table(without[fold])
-            held_out += counts[_choose(counts[:, others]), fold]
-        figures['ap_left_out'] = _rounded(_curve(held_out).average_precision())
-        figures['parts_left_out'] = len(folds)
-    return _SETTINGS[chosen], figures
+        figures |= {
+            'parts': len(parts),
+            'ap_of_a_part': _rounded(fmean(_ap(part) for part in counts)),
+            'ap_of_a_part_with_defaults': _rounded(fmean(_ap(part) for part in default)),
+            'ap_of_a_part_left_out': _rounded(fmean(left_out)),
+        }
+    return choice, figures
 
 
-def _folds(observations: Sequence[_Observation]) -> list[list[_Observation]]:
-    """Deal the images out to at most 10 parts, each of which has an anomaly."""
-    ordered = sorted(observations, key=lambda o: not o.has_anomaly)
-    number = min(_MOST_FOLDS, sum(o.has_anomaly for o in observations))
-    return [ordered[i::number] for i in range(number)]
+def _choose(
+    parts: _Parts, thresholds: Sequence[float], without: int | None = None
+) -> tuple[_Choice, Counts]:
+    """Choose the setting nearest to the paper's among those as good as the best.
 
+    As good means that the AP falls short by no more than the standard error of the difference,
+    which the jackknife over the parts estimates (the one standard error rule of Breiman et al.
+    1984, on paired differences). Nearest means the fewest parameters that are not the paper's;
+    then AP and then FPR95 decide. With a single part nothing is known of the noise, and the
+    paper's parameters stay.
 
-def _count(
-    folds: Sequence[Sequence[_Observation]], anomalous: tuple[int, ...], progress: Progress
-) -> Counts:
-    """Count the scores that every setting gives.
+    Args:
+        parts: the images.
+        thresholds: values of T_IoU to choose from, the preferred one first.
+        without: part to leave out.
 
     Returns:
-        int32 [settings, folds, 2, scores]: number of anomalous and of other pixels.
+        The choice, and its counts [parts, 2, bins] in all parts.
 
     """
-    counts = np.zeros((len(_SETTINGS), len(folds), 2, _UNIT.stop - _UNIT.start), np.int32)
-    pairs = [(f, observation) for f, fold in enumerate(folds) for observation in fold]
-    for fold, observation in progress(pairs, len(pairs), 'parameters'):
-        scores = search_scores(observation.prediction, observation.small_label.shape, anomalous)
-        for setting, score in enumerate(scores):
-            found = count_scores(score, observation.small_label)
-            counts[setting, fold, 0] += found.positives[_UNIT].astype(np.int32)
-            counts[setting, fold, 1] += found.negatives[_UNIT].astype(np.int32)
-    return counts
+    candidates = parts.candidates(thresholds, without)
+    counts = np.concatenate([parts.counts(queries) for queries in candidates])
+    settings = list(itertools.product(candidates, _GRID))
+    departures = np.array(
+        [
+            _departures(parameters) + (queries != next(iter(candidates)))
+            for queries, parameters in settings
+        ]
+    )
+    known = [part for part in range(len(parts)) if part != without]
+    if len(known) == 1:
+        chosen = int(departures.argmin())
+    else:
+        inside = counts[:, known]
+        curves = [_curve(setting.sum(axis=0)) for setting in inside]
+        ap = np.array([curve.average_precision() for curve in curves])
+        fpr95 = np.array([curve.fpr95() for curve in curves])
+        reduced = np.array(
+            [
+                [_curve(rest).average_precision() for rest in setting.sum(axis=0) - setting]
+                for setting in inside
+            ]
+        )
+        best = int(np.lexsort((fpr95, -ap))[0])
+        differences = reduced[best] - reduced
+        error = np.sqrt((len(known) - 1) * differences.var(axis=1))
+        good = np.flatnonzero(ap[best] - ap <= error)
+        chosen = int(good[np.lexsort((fpr95[good], -ap[good], departures[good]))[0]])
+    queries, parameters = settings[chosen]
+    choice = _Choice(candidates[queries], replace(parameters, anomalous_queries=queries))
+    return choice, counts[chosen]
 
 
 def search_scores(
@@ -384,40 +454,14 @@ def search_scores(
                     yield bordered
 
 
-def _choose(counts: Counts) -> int:
-    """Choose the setting nearest to the paper's among those as good as the best.
-
-    As good means that the AP falls short by no more than the standard error of the difference,
-    which the jackknife over the folds estimates (the one standard error rule of Breiman et al.
-    1984, on paired differences). Nearest means the fewest parameters that are not the paper's;
-    then AP and then FPR95 decide.
-
-    Args:
-        counts: as `_count`, of two folds at least.
-
-    """
-    curves = [_curve(c) for c in counts.sum(axis=1)]
-    ap = np.array([curve.average_precision() for curve in curves])
-    fpr95 = np.array([curve.fpr95() for curve in curves])
-    without = np.array(
-        [
-            [_curve(c).average_precision() for c in setting.sum(axis=0) - setting]
-            for setting in counts
-        ]
-    )
-    best = int(np.lexsort((fpr95, -ap))[0])
-    differences = without[best] - without
-    folds = counts.shape[1]
-    error = np.sqrt((folds - 1) * differences.var(axis=1))
-    departures = np.array([setting.departures for setting in _SETTINGS])
-    good = np.flatnonzero(ap[best] - ap <= error)
-    return int(good[np.lexsort((fpr95[good], -ap[good], departures[good]))[0]])
-
-
 def _curve(counts: NDArray[np.integer[Any]]) -> Curve:
-    """Return the exact curve of counts [2, scores]."""
+    """Return the curve of counts [2, bins]."""
     positives, negatives = counts[:, ::-1].astype(np.int64)
-    return Curve.of_steps(SCORE_VALUES[_UNIT][::-1], positives, negatives)
+    return Curve.of_steps(SCORE_VALUES[_BINS][::-1], positives, negatives)
+
+
+def _ap(counts: NDArray[np.integer[Any]]) -> float:
+    return _rounded(_curve(counts).average_precision())
 
 
 def _measure(

@@ -39,8 +39,9 @@ SIZE = (48, 64)
 class ColourNetwork:
     """Four queries that see the green road, the rest, the strongly red, and nothing.
 
-    Args:
+    Attributes:
         soft: value of the masks of road and rest on everything red.
+        greedy: let the last query see the strongly red and the blue, and nobody else the blue.
 
     """
 
@@ -52,21 +53,23 @@ class ColourNetwork:
     class_names = CLASS_NAMES
     input_size = InputSize(48, 64)
 
-    def __init__(self, soft: float = 0.02) -> None:
-        self.soft = soft
+    def __init__(self) -> None:
+        self.soft = 0.02
+        self.greedy = False
         self.predicted = 0
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         self.predicted += len(frames)
         pixels = torch.from_numpy(np.stack(frames))[:, ::4, ::4].float()
-        red, green = pixels[..., 0], pixels[..., 1]
+        red, green, blue = pixels.unbind(-1)
+        blue = (blue > 100) & self.greedy
         known = torch.where(red > 100, self.soft, 0.02)
         masks = torch.stack(
             [
                 torch.where(green > 128, 0.98, known),
-                torch.where((green <= 128) & (red <= 100), 0.97, known),
+                torch.where((green <= 128) & (red <= 100) & ~blue, 0.97, known),
                 torch.where(red > 200, 0.95, 0.03),
-                torch.full_like(red, 0.01),
+                torch.where(blue | (red > 200) & self.greedy, 0.95, 0.01),
             ],
             dim=1,
         )
@@ -85,11 +88,12 @@ def road_scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return an image (RGB) and its anomaly label.
 
     The anomaly has a strongly red half and one of a red that only the absence of all other masks
-    tells from the rest. The lowest rows are ignored.
+    tells from the rest. Some sky is blue. The lowest rows are ignored.
     """
     random = np.random.default_rng(seed)
     image = random.integers(0, 60, (*SIZE, 3), np.uint8)
     image[24:, :, 1] = 200
+    image[:4, :36, 2] = 200
     top, left = 4 * random.integers(2, 8), 4 * random.integers(0, 10)
     anomaly = np.s_[top : top + 12, left : left + 16]
     image[anomaly] = (150, 30, 30)

@@ -112,8 +112,11 @@ def test_the_query_that_covers_anomalies_is_found(network, scenes, tmp_path):
     assert provenance['images_with_anomalies'] == 4
     assert provenance['input_size'] == {'shortest': 48, 'longest': 64}
     assert provenance['ranking'][0] == {'query': 2, 'mean_iou': pytest.approx(0.5, abs=0.05)}
-    assert provenance['search']['parts_left_out'] == 4
-    assert provenance['search']['ap_left_out'] > 0.9
+    search = provenance['search']
+    assert search['parts'] == 4
+    assert search['ap'] == search['ap_of_defaults'] > 0.9
+    assert search['ap_of_a_part'] > 0.9
+    assert search['ap_of_a_part_left_out'] == pytest.approx(search['ap_of_a_part'], abs=0.01)
     figures = evaluate(network, dataset, queries.scoring_parameters()).results['maskomaly'].pixels
     assert provenance['calibration_figures']['ap'] == pytest.approx(figures.ap, abs=1e-4)
     assert provenance['calibration_figures']['fpr95'] == pytest.approx(figures.fpr95, abs=1e-4)
@@ -130,6 +133,18 @@ def test_soft_masks_get_another_border_threshold(network, scenes):
     assert queries.mask_threshold == 0.3
     search = queries.provenance['search']
     assert search['ap'] > search['ap_of_defaults'] + 0.2
+
+
+def test_a_query_that_does_harm_is_left_out(network, scenes):
+    network.greedy = True
+    dataset = scenes(4)
+    paper = calibrate(network, dataset, iou_threshold=0.25)
+    assert paper.anomalous_queries == (2, 3)
+    queries = calibrate(network, dataset)
+    assert queries.anomalous_queries == (2,)
+    assert queries.provenance['iou_threshold'] == 0.3
+    figures = [q.provenance['calibration_figures']['ap'] for q in (queries, paper)]
+    assert figures[0] > figures[1] + 0.05
 
 
 def test_the_obstacle_threshold_selects_the_best_f1(network, scenes):
