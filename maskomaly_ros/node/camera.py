@@ -61,7 +61,7 @@ def resolve_camera_topics(node: Node, topics: Sequence[str]) -> tuple[CameraTopi
         try:
             name = node.resolve_topic_name(topic)
         except Exception as error:  # of a kind that depends on the rule it breaks
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition(', at ')[0]
             raise MaskomalyError(f'camera topic {topic!r} is no topic name: {reason}') from error
         image = name.removesuffix(_COMPRESSED)
         outputs = f'{image.rpartition("/")[0]}/anomaly'

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from maskomaly_ros.node.parameters import LoadSettings
     from maskomaly_ros.node.worker import Camera, Worker
 
-# Of a stream of frames only the newest matters, and a lost one is not worth waiting for.
-_CAMERA_QOS = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _WARM_UP_SIZE = (360, 640, 3)
 
 
@@ -110,6 +108,7 @@ class MaskomalyNode(LifecycleNode):
 
         """
         if not self.get_parameter('autostart').value:
+            self.get_logger().info('autostart is off; waiting to be configured')
             return True
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
@@ -224,7 +223,8 @@ class MaskomalyNode(LifecycleNode):
                 CompressedImage if stream.topic.is_compressed else Image,
                 stream.topic.name,
                 partial(receive, stream),
-                _CAMERA_QOS,
+                # Only the newest matters, and a lost one is not worth waiting for.
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
                 raw=True,  # a frame that is replaced need not be deserialized
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )

@@ -26,11 +26,6 @@ from maskomaly_ros.detector import Detection
 from maskomaly_ros.node import messages
 from maskomaly_ros.node.parameters import LiveSettings
 
-# Reliable, as whoever listens needs every result, and shallow, as an old one is of no use.
-QOS = QoSProfile(
-    depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
-)
-
 
 class Outputs:
     """The publishers of one camera; what nobody listens to is not computed.
@@ -55,7 +50,7 @@ class Outputs:
             name: node.create_lifecycle_publisher(
                 message_type,
                 f'{namespace}/{name}',
-                QOS,
+                _qos(),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             for name, message_type in types.items()
@@ -92,3 +87,14 @@ class Outputs:
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)
+
+
+def _qos() -> QoSProfile:
+    """Return a profile of its own for each publisher, as overrides are written into it.
+
+    Reliable, because whoever listens wants every result, and shallow, because an old one is of
+    no use.
+    """
+    return QoSProfile(
+        depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
+    )

@@ -284,7 +284,7 @@ class Parameters:
             try:
                 node.declare_parameter(name, default, declaration.descriptor())
             except Exception as error:  # of several kinds, and not all of one family
-                raise MaskomalyError(f'parameter {name}: {error}') from error
+                raise MaskomalyError(str(error)) from error
         self.load, self.live = self._settings({})
         node.add_pre_set_parameters_callback(_type_empty_lists)
         node.add_on_set_parameters_callback(self._check_changes)
@@ -314,6 +314,9 @@ class Parameters:
             )
         values = {name: getattr(scoring, name) for name in _SCORING}
         values['obstacle_threshold'] = detector.config.obstacle_threshold
+        for name in ('anomalous_queries', 'ground_queries'):
+            if name in self._chosen and self[name] is None:
+                values[name] = ()
         adopted = [
             Parameter(
                 name,
