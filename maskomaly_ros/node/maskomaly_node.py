@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -111,7 +112,7 @@ class MaskomalyNode(LifecycleNode):
             self.get_logger().info('autostart is off; waiting to be configured')
             return True
         success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
+        return bool(self.trigger_configure() == success and self.trigger_activate() == success)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, try it once, and create the publishers."""
@@ -310,13 +311,14 @@ class _NodeThread(threading.Thread):
             self._on_end()
 
     def stop(self, timeout: float) -> bool:
-        """Stop spinning and working; return whether both ended within timeout seconds each."""
+        """Stop spinning and working; return whether both ended within timeout seconds."""
+        end = time.monotonic() + timeout
         self._executor.create_task(_raise_stopped)
         self.join(timeout)
         if self.is_alive():
             return False
         if self._node is not None:
-            if not self._node.stop_working(timeout):
+            if not self._node.stop_working(max(0.0, end - time.monotonic())):
                 return False
             self._node.destroy_node()
         self._executor.shutdown()
@@ -349,12 +351,15 @@ def main(args: list[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    # Signals are ours: rclpy would end the context at once, under the feet of the worker.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        # Signals are ours: rclpy would end the context at once, under the feet of the worker.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # a parameter file that is not there, or is no YAML
+        raise SystemExit(f'maskomaly_node: {error}') from None
     thread = _NodeThread(ended.set)
     thread.start()
     ended.wait()
-    if not thread.stop(timeout=1.0):
+    if not thread.stop(timeout=1.5):
         # A network that is loading or busy cannot be interrupted, and Python would wait for it.
         sys.stdout.flush()
         sys.stderr.flush()

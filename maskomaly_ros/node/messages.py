@@ -39,6 +39,9 @@ try:
 except ImportError:
     Detection2DArray = None
 
+# Type of the obstacles topic; None where vision_msgs is not installed.
+ObstaclesMessage: type | None = Detection2DArray
+
 # What every version of cv_bridge converts to colour.
 _CV_BRIDGE_ENCODINGS = frozenset(
     ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'mono16']

@@ -37,14 +37,14 @@ class Outputs:
     """
 
     def __init__(self, node: LifecycleNode, namespace: str) -> None:
-        types = {
+        types: dict[str, type] = {
             'heatmap': Image,
             'mask': Image,
             'overlay': Image,
             'overlay/compressed': CompressedImage,
         }
-        if messages.Detection2DArray is not None:
-            types['obstacles'] = messages.Detection2DArray
+        if messages.ObstaclesMessage is not None:
+            types['obstacles'] = messages.ObstaclesMessage
         self._node = node
         self._publishers: dict[str, LifecyclePublisher] = {
             name: node.create_lifecycle_publisher(

@@ -199,16 +199,17 @@ def test_a_signal_ends_a_node_whose_network_is_busy(ros: Any, run: Any, number: 
 
 
 @pytest.mark.parametrize(
-    ('parameter', 'words'),
+    ('arguments', 'words'),
     [
-        ('checkpoint:=/nowhere/at/all', ['cannot configure', '/nowhere/at/all', 'autostart']),
-        ('obstacle_threshold:=1.5', ['obstacle_threshold', '1.5']),
+        ('-p checkpoint:=/nowhere/at/all', ['cannot configure', '/nowhere/at/all', 'autostart']),
+        ('-p obstacle_threshold:=1.5', ['obstacle_threshold', '1.5']),
+        ('--params-file /nowhere.yaml', ['/nowhere.yaml']),
     ],
 )
 def test_a_node_that_cannot_start_says_why_and_ends(
-    run: Any, parameter: str, words: list[str]
+    run: Any, arguments: str, words: list[str]
 ) -> None:
-    process = run(*NODE, '--ros-args', '-p', parameter)
+    process = run(*NODE, '--ros-args', *arguments.split())
     assert process.status() == 1
     for word in words:
         assert word in process.output
