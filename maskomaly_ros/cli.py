@@ -42,7 +42,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from maskomaly_ros import __version__
+from maskomaly_ros import __version__, cli_checkpoint
 from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
@@ -84,6 +84,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(cli_checkpoint.app)
 
 
 def main() -> None:

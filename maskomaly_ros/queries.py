@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.known import find_known
 from maskomaly_ros.scoring import ScoringParameters
 from maskomaly_ros.share import share_directory
 
@@ -96,6 +97,11 @@ def write_queries(path: str | Path, queries: Queries) -> None:
 
 
 def bundled_queries(checkpoint: str) -> Queries | None:
-    """Return the queries file that comes with this package for a checkpoint, if there is one."""
-    path = share_directory() / 'config' / 'queries' / f'{checkpoint}.yaml'
+    """Return the queries file that comes with this package for a checkpoint, if there is one.
+
+    A published checkpoint has one file for all of its names.
+    """
+    known = find_known(checkpoint)
+    name = known.name if known else checkpoint
+    path = share_directory() / 'config' / 'queries' / f'{name}.yaml'
     return read_queries(path) if path.is_file() else None

@@ -122,7 +122,7 @@ def _folder(name: str, path: Path) -> CheckpointFolder:
     for pattern in _WEIGHTS:
         files = sorted(path.glob(pattern))
         if files:
-            return CheckpointFolder(_own_name(path) or name, path, _sha256(files))
+            return CheckpointFolder(_own_name(path) or name, path, hash_files(files))
     raise MaskomalyError(
         f'checkpoint folder {path} has no weights; one of {", ".join(_WEIGHTS)} is needed'
     )
@@ -148,7 +148,7 @@ def _file(path: Path, config: str | Path | None) -> CheckpointFile:
         name=known.name if known else path.stem,
         path=path,
         config=_official_config(path, config, known),
-        sha256=_sha256([path]),
+        sha256=hash_files([path]),
     )
 
 
@@ -174,23 +174,32 @@ def _official_config(
     )
 
 
+def cached_path(known: KnownCheckpoint) -> Path | None:
+    """Return where a published checkpoint is on this machine: a folder, a file or nowhere.
+
+    A folder of its short name in the cache comes first, then the official file there, then the
+    cache of Hugging Face.
+    """
+    for name in (known.name, known.file_name):
+        if (path := cache_folder() / name).exists():
+            return path
+    return _in_hub_cache(known.hub_id) if known.hub_id else None
+
+
 def _cached(known: KnownCheckpoint) -> CheckpointFolder | CheckpointFile:
-    folder = cache_folder()
-    if (folder / known.name).is_dir():
-        return _folder(known.name, folder / known.name)
-    if (folder / known.file_name).is_file():
-        return _file(folder / known.file_name, None)
-    if known.hub_id and (hub := _in_hub_cache(known.hub_id)):
-        return _folder(known.name, hub)
+    path = cached_path(known)
+    if path is not None:
+        return _folder(known.name, path) if path.is_dir() else _file(path, None)
     alternative = f', or give {known.hub_id} as the checkpoint' if known.hub_id else ''
     raise MaskomalyError(
         f'checkpoint {known.name} is not on this machine: `maskomaly checkpoint download '
         f'{known.name}` fetches it{alternative}. Without network access here, fetch '
-        f'{known.url} elsewhere and put it at {folder / known.file_name}'
+        f'{known.url} elsewhere and put it at {cache_folder() / known.file_name}'
     )
 
 
-def _sha256(files: list[Path]) -> str:
+def hash_files(files: list[Path]) -> str:
+    """Return the SHA-256 of files, one after the other, in hexadecimal."""
     digest = hashlib.sha256()
     for file in files:
         with file.open('rb') as stream:

@@ -20,7 +20,6 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,14 +80,13 @@ class TransformersNetwork:
             level.decoder = _InFloat32(level.decoder)
         self._model = model
         config = model.config
-        own_size = getattr(config, 'maskomaly_input_size', None)
         self.name = checkpoint.name
         self.sha256 = checkpoint.sha256
         self.device = device
         self.precision = precision
         self.num_queries = int(config.num_queries)
-        self.class_names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
-        self.input_size = input_size or (InputSize(*own_size) if own_size else InputSize())
+        self.class_names = class_names(config)
+        self.input_size = input_size or own_input_size(config)
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
@@ -141,17 +139,18 @@ def load_model(
 
     """
     with quiet_transformers():
+        config = model_config(checkpoint)
         try:
             if isinstance(checkpoint, CheckpointFile):
-                config = transformers_config(checkpoint.config)
                 weights = transformers_weights(read_weights(checkpoint.path), config)
-                source, options = None, {'config': config, 'state_dict': weights}
+                source, options = None, {'state_dict': weights}
             else:
-                _check_kind(checkpoint.path)
-                source, options = checkpoint.path, {'local_files_only': True}
+                source, options = checkpoint.path, {}
             model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
                 source,
                 **options,
+                config=config,
+                local_files_only=True,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # all are reported below, not the first alone
@@ -175,13 +174,42 @@ def load_model(
     return model
 
 
-def _check_kind(folder: Path) -> None:
-    config = Mask2FormerConfig.get_config_dict(folder, local_files_only=True)[0]
-    if config.get('model_type') != 'mask2former':
-        raise MaskomalyError(
-            f'checkpoint {folder} is a {config.get("model_type")!r} model; '
-            'a Mask2Former (model_type "mask2former") is needed'
-        )
+def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Mask2FormerConfig:
+    """Return the configuration of the model of a checkpoint, without its weights.
+
+    Raises:
+        MaskomalyError: it is no Mask2Former, or one that cannot be built.
+
+    """
+    with quiet_transformers():
+        try:
+            if isinstance(checkpoint, CheckpointFile):
+                return transformers_config(checkpoint.config)
+            folder = checkpoint.path
+            content = Mask2FormerConfig.get_config_dict(folder, local_files_only=True)[0]
+            if content.get('model_type') != 'mask2former':
+                raise MaskomalyError(
+                    f'checkpoint {folder} is a {content.get("model_type")!r} model; '
+                    'a Mask2Former (model_type "mask2former") is needed'
+                )
+            return Mask2FormerConfig.from_dict(content)
+        except MaskomalyError:
+            raise
+        except Exception as error:  # whatever a damaged file makes the library raise
+            raise MaskomalyError(
+                f'checkpoint {checkpoint.path} cannot be loaded: {error}'
+            ) from error
+
+
+def class_names(config: Mask2FormerConfig) -> tuple[str, ...]:
+    """Return the inlier classes of a model."""
+    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
+
+
+def own_input_size(config: Mask2FormerConfig) -> InputSize:
+    """Return the input size that a checkpoint brings, else the official one."""
+    own = getattr(config, 'maskomaly_input_size', None)
+    return InputSize(*own) if own else InputSize()
 
 
 @contextmanager

@@ -42,6 +42,7 @@ from maskomaly_ros.networks.official_weights import (
     transformers_weights,
 )
 from maskomaly_ros.networks.transformers_network import quiet_transformers
+from maskomaly_ros.queries import bundled_queries
 
 MINI = ('mini_r50', 'mini_swin')
 FORMS = ('pkl', 'pth', 'folder')
@@ -596,6 +597,16 @@ class TestKnown:
             assert backbone.embed_dim // backbone.num_heads[0] == 32
         else:
             assert not backbone.downsample_in_bottleneck
+
+    def test_one_queries_file_for_every_name(self) -> None:
+        known = KNOWN_CHECKPOINTS['swin-l-cityscapes']
+        assert known.hub_id
+        names = known.name, known.hub_id.split('/')[1], Path(known.file_name).stem
+        for name in names:
+            queries = bundled_queries(name)
+            assert queries is not None
+            assert queries.anomalous_queries == (49, 31, 83, 32)
+            assert queries.ground_queries == (19, 24)
 
     def test_nothing_else_is_known(self) -> None:
         assert find_known('model_final') is None

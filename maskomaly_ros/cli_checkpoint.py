@@ -1,0 +1,219 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`maskomaly checkpoint`: which checkpoints there are, and how to get and convert them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from maskomaly_ros.errors import MaskomalyError
+
+# torch and transformers take seconds to import: each command imports what it needs.
+if TYPE_CHECKING:
+    from maskomaly_ros.networks.download import Progress as ShowProgress
+    from maskomaly_ros.networks.known import KnownCheckpoint
+
+# Tables that go to a file are not to be cut at the width of a terminal.
+_OUT = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+_ERR = Console(stderr=True)
+
+app = typer.Typer(
+    name='checkpoint',
+    help='List, download, inspect and convert checkpoints.',
+    no_args_is_help=True,
+)
+Config = Annotated[
+    Path | None,
+    typer.Option(help='Yaml configuration of an official file, where it is not beside it.'),
+]
+
+
+@app.command(name='list')
+def list_checkpoints() -> None:
+    """List the published checkpoints that are known by name."""
+    from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, cache_folder
+    from maskomaly_ros.queries import bundled_queries
+
+    table = Table('name', 'backbone', box=box.SIMPLE_HEAD)
+    table.add_column('mIoU %', justify='right')
+    for column in ('classes', 'queries', 'here'):
+        table.add_column(column)
+    table.add_column('Hugging Face id', overflow='fold')
+    table.add_row('demo', 'small', '-', '7 of IDD', 'bundled', 'bundled', '-')
+    for known in KNOWN_CHECKPOINTS.values():
+        table.add_row(
+            known.name,
+            known.backbone,
+            f'{known.mean_iou:.1f}',
+            f'{len(known.class_names)} of Cityscapes',
+            'bundled' if bundled_queries(known.name) else '-',
+            'yes' if _path_of(known) else '-',
+            known.hub_id or '-',
+        )
+    _OUT.print(table)
+    _OUT.print('mIoU: published, on Cityscapes val, one scale.')
+    _OUT.print(f'Downloads are kept in {cache_folder()}', soft_wrap=True, markup=False)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help='Name from the list, or a Hugging Face id.')],
+    to: Annotated[
+        Path | None, typer.Option(help='Folder to put the file into; default: the cache.')
+    ] = None,
+) -> None:
+    """Download a published checkpoint; an interrupted download goes on where it stopped."""
+    from maskomaly_ros.networks.checkpoints import find_checkpoint
+    from maskomaly_ros.networks.download import download as fetch
+    from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, cache_folder
+
+    known = KNOWN_CHECKPOINTS.get(name)
+    if known is None:
+        if '/' not in name or to is not None:
+            raise MaskomalyError(
+                f'no checkpoint {name!r} to download{" into a folder" if to else ""}; known are '
+                f'{", ".join(KNOWN_CHECKPOINTS)}, or, into the cache of Hugging Face, an id '
+                'owner/name'
+            )
+        _OUT.print(str(find_checkpoint(name).path), soft_wrap=True, markup=False)
+        return
+    target = (to.expanduser() if to else cache_folder()) / known.file_name
+    if not target.exists():
+        with _bar(known.file_name) as progress:
+            fetch(known.url, target, sha256=known.sha256, progress=progress)
+    _OUT.print(str(target), soft_wrap=True, markup=False)
+    if known.sha256 is None:
+        _ERR.print(f'The authors publish no checksum; this file has SHA-256 {_sha256(target)}')
+
+
+@app.command()
+def info(
+    checkpoint: Annotated[str, typer.Argument(help='Name, file, folder or Hugging Face id.')],
+    config: Config = None,
+) -> None:
+    """Print what a checkpoint is, without loading its weights."""
+    from maskomaly_ros.networks.known import find_known
+
+    known = find_known(checkpoint)
+    absent = known is not None and known.name == checkpoint and _path_of(known) is None
+    rows = {} if absent else _local_facts(checkpoint, config)
+    known = known or find_known(rows['name'])
+    rows |= _published_facts(known) if known else {}
+    if absent:
+        rows['here'] = f'no; get it with: maskomaly checkpoint download {checkpoint}'
+    for name, value in rows.items():
+        _OUT.print(f'{name:<18} {value}', soft_wrap=True, markup=False)
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[str, typer.Argument(help='Official .pkl or .pth file, or a name.')],
+    out: Annotated[Path, typer.Argument(help='Folder to write; it must be new or empty.')],
+    config: Config = None,
+) -> None:
+    """Write a checkpoint as a folder that transformers, and this package, load quickly."""
+    from maskomaly_ros.networks.conversion import convert as write
+
+    with _ERR.status(f'converting {checkpoint}'):
+        folder = write(checkpoint, out, config)
+    _OUT.print(str(folder), soft_wrap=True, markup=False)
+
+
+def _path_of(known: KnownCheckpoint) -> Path | None:
+    from maskomaly_ros.networks.checkpoints import cached_path
+
+    return cached_path(known)
+
+
+def _sha256(path: Path) -> str:
+    from maskomaly_ros.networks.checkpoints import hash_files
+
+    return hash_files([path])
+
+
+def _local_facts(checkpoint: str, config: Path | None) -> dict[str, str]:
+    from maskomaly_ros.networks.checkpoints import find_checkpoint
+    from maskomaly_ros.networks.transformers_network import (
+        class_names,
+        model_config,
+        own_input_size,
+    )
+    from maskomaly_ros.queries import bundled_queries
+
+    found = find_checkpoint(checkpoint, config)
+    model = model_config(found)
+    backbone = model.backbone_config
+    size = own_input_size(model)
+    queries = bundled_queries(found.name)
+    return {
+        'name': found.name,
+        'path': str(found.path),
+        'sha256': found.sha256,
+        'backbone': f'{backbone.model_type}, depths {" ".join(map(str, backbone.depths))}',
+        'queries': str(model.num_queries),
+        'classes': f'{model.num_labels}: {", ".join(class_names(model))}',
+        'input size': f'{size.shortest}x{size.longest}',
+        'anomalous queries': _text(queries.anomalous_queries) if queries else 'none known',
+        'ground queries': _text(queries.ground_queries) if queries else 'none known',
+    }
+
+
+def _published_facts(known: KnownCheckpoint) -> dict[str, str]:
+    return {
+        'published as': f'{known.name}, {known.backbone}',
+        'mIoU': f'{known.mean_iou:.1f} % on Cityscapes val',
+        'official file': known.url,
+        'Hugging Face': known.hub_id or 'none',
+    }
+
+
+def _text(indices: tuple[int, ...]) -> str:
+    return ', '.join(map(str, indices)) or 'none'
+
+
+@contextmanager
+def _bar(text: str) -> Iterator[ShowProgress]:
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_ERR) as bars:
+
+        def show(here: int, total: int | None) -> None:
+            if not bars.tasks:  # a file that the server does not have needs no bar
+                bars.add_task(text, total=total, completed=here)
+            bars.update(bars.tasks[0].id, completed=here, total=total)
+
+        yield show
