@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 from rich import box
@@ -101,6 +101,12 @@ def _set_up() -> None:
     logging.getLogger('maskomaly_ros').setLevel(logging.INFO)
 
 
+# typer 0.9, which Ubuntu 24.04 has, knows Optional[X] and not X | None.
+MaybeFloat = Optional[float]  # noqa: UP045
+MaybeInt = Optional[int]  # noqa: UP045
+MaybePath = Optional[Path]  # noqa: UP045
+MaybeStr = Optional[str]  # noqa: UP045
+
 Checkpoint = Annotated[
     str,
     typer.Option(
@@ -119,7 +125,7 @@ Datasets = Annotated[
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 Precision = Annotated[str, typer.Option(help='float32, float16 or bfloat16.')]
 Size = Annotated[
-    str | None,
+    MaybeStr,
     typer.Option(
         '--input-size',
         metavar='SHORTESTxLONGEST',
@@ -133,11 +139,11 @@ def evaluate(
     dataset: Datasets,
     checkpoint: Checkpoint = 'demo',
     queries: Annotated[
-        Path | None,
+        MaybePath,
         typer.Option(help='Queries file; default: the one that comes with the checkpoint.'),
     ] = None,
     methods: Annotated[
-        str | None,
+        MaybeStr,
         typer.Option(
             help='Comma-separated: maskomaly, reject+borders, reject, accept, baseline; '
             'default: all.'
@@ -150,7 +156,7 @@ def evaluate(
     precision: Precision = 'float32',
     input_size: Size = None,
     json_file: Annotated[
-        Path | None, typer.Option('--json', metavar='PATH', help='Write the figures here too.')
+        MaybePath, typer.Option('--json', metavar='PATH', help='Write the figures here too.')
     ] = None,
 ) -> None:
     """Measure methods on labelled images, by the SegmentMeIfYouCan benchmark's definitions.
@@ -215,7 +221,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help='Queries file to write.')],
     checkpoint: Checkpoint = 'demo',
     iou_threshold: Annotated[
-        float | None,
+        MaybeFloat,
         typer.Option(
             min=0.0,
             max=1.0,
@@ -255,13 +261,13 @@ def train(
     out: Annotated[
         Path, typer.Option(help='Folder for the checkpoint and the state; goes on if it has one.')
     ],
-    steps: Annotated[int | None, typer.Option(min=1, help='Optimiser steps.')] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help='Images in a step.')] = None,
-    learning_rate: Annotated[float | None, typer.Option(help='Highest learning rate.')] = None,
+    steps: Annotated[MaybeInt, typer.Option(min=1, help='Optimiser steps.')] = None,
+    batch_size: Annotated[MaybeInt, typer.Option(min=1, help='Images in a step.')] = None,
+    learning_rate: Annotated[MaybeFloat, typer.Option(help='Highest learning rate.')] = None,
     generated: Annotated[
-        int | None, typer.Option(min=0, help='Number of generated scenes to mix in.')
+        MaybeInt, typer.Option(min=0, help='Number of generated scenes to mix in.')
     ] = None,
-    seed: Annotated[int | None, typer.Option(help='Seed of everything random.')] = None,
+    seed: Annotated[MaybeInt, typer.Option(help='Seed of everything random.')] = None,
     device: Device = 'auto',
     save_every: Annotated[int, typer.Option(min=1, help='Steps between saved states.')] = 200,
 ) -> None:
@@ -285,14 +291,14 @@ def train(
 def demo(
     out: Annotated[Path, typer.Option(help='Folder for the results.')],
     source: Annotated[
-        Path | None,
+        MaybePath,
         typer.Option(help='A video, a folder of images or a rosbag; default: a generated clip.'),
     ] = None,
     checkpoint: Checkpoint = 'demo',
     topic: Annotated[
-        str | None, typer.Option(help='Image topic of the rosbag; default: its first.')
+        MaybeStr, typer.Option(help='Image topic of the rosbag; default: its first.')
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help='Frames to publish at most.')] = None,
+    frames: Annotated[MaybeInt, typer.Option(min=1, help='Frames to publish at most.')] = None,
     seed: Annotated[int, typer.Option(help='Seed of the generated clip.')] = 7,
 ) -> None:
     """Run the ROS node on a camera stream, record what it publishes, and show it."""

@@ -24,7 +24,7 @@ quantiles and curves follow from the counts without sorting a pixel.
 
 Component metrics need the threshold of the best pixel F1, which is known only when all images
 have been seen. They are therefore a second pass: `PixelMetrics` first, then `ComponentMetrics`
-with its `best_f1_threshold` over the same scores, kept meanwhile as float16 (`ScoreStore`).
+with its `best_f1_threshold` over the same scores, which a caller can keep as float16 meanwhile.
 
 Labels are 0 not anomaly, 1 anomaly, 255 ignore; figures are fractions, not percent.
 """
