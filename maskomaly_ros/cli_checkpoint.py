@@ -140,7 +140,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help='Folder to write; it must be new or empty.')],
     config: Config = None,
 ) -> None:
-    """Write a checkpoint as a folder that transformers, and this package, load quickly."""
+    """Write a checkpoint as a folder that transformers, and this package, load."""
     from maskomaly_ros.networks.conversion import convert as write
 
     with _ERR.status(f'converting {checkpoint}'):

@@ -29,6 +29,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from maskomaly_ros.cli import app as maskomaly
 from maskomaly_ros.cli_checkpoint import app
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import known as known_checkpoints
@@ -356,3 +357,10 @@ class TestCache:
         assert cache_folder() == Path.home() / '.cache' / 'maskomaly_ros' / 'checkpoints'
         monkeypatch.setenv('MASKOMALY_CHECKPOINTS', str(tmp_path / 'own'))
         assert cache_folder() == tmp_path / 'own'
+
+
+class TestMaskomaly:
+    def test_the_group_belongs_to_the_command(self, cache: Path) -> None:
+        result = CliRunner().invoke(maskomaly, ['checkpoint', 'download', 'nothing'])
+        assert result.exit_code == 1
+        assert result.stderr.startswith("Error: no checkpoint 'nothing'")
