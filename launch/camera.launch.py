@@ -44,7 +44,8 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         'checkpoint',
         default_value='',
-        description='Network: demo (bundled), a Hugging Face id, or a path.' + AS_IN_FILE,
+        description='Network: demo (bundled), the name of a published checkpoint, a path, or a '
+        'Hugging Face id.' + AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         'device',
