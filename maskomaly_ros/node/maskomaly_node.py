@@ -129,18 +129,12 @@ class MaskomalyNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe to the cameras."""
-        from maskomaly_ros.node.worker import Worker
-
-        result = super().on_activate(state)
-        if result == TransitionCallbackReturn.SUCCESS and self._detector is not None:
-            worker = Worker(self, self._detector, self._cameras, lambda: self._settings.live)
-            worker.start()
-            self._subscribe(worker)
-            self._diagnostics.timings = lambda: worker.timings
-            self._worker = worker
-            names = ', '.join(stream.topic.name for stream in self.streams)
-            self.get_logger().info(f'active; waiting for frames of {names}')
-        return result
+        try:
+            self._activate()
+        except Exception:  # rclpy would drop it without a word
+            self.get_logger().error(f'cannot activate:\n{traceback.format_exc()}')
+            return TransitionCallbackReturn.ERROR
+        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; waits for the batch that the network is busy with."""
@@ -203,6 +197,18 @@ class MaskomalyNode(LifecycleNode):
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
             f'{network.precision}, {network.num_queries} queries'
         )
+
+    def _activate(self) -> None:
+        from maskomaly_ros.node.worker import Worker
+
+        assert self._detector is not None, 'the state machine configures first'
+        worker = Worker(self, self._detector, self._cameras, lambda: self._settings.live)
+        self._worker = worker
+        worker.start()
+        self._diagnostics.timings = lambda: worker.timings
+        self._subscribe(worker)
+        names = ', '.join(stream.topic.name for stream in self.streams)
+        self.get_logger().info(f'active; waiting for frames of {names}')
 
     def _release(self) -> None:
         self.stop_working()

@@ -62,7 +62,7 @@ class Outputs:
         return any(p.get_subscription_count() for p in self._publishers.values())
 
     def publish(self, detection: Detection, header: Header, settings: LiveSettings) -> None:
-        """Publish what somebody listens to, under the header of the camera frame."""
+        """Publish what somebody listens to under the header of the frame, the mask first."""
         wanted = {name for name, p in self._publishers.items() if p.get_subscription_count()}
         if 'mask' in wanted:
             self._publish('mask', messages.mask_message(detection.mask, header))

@@ -145,11 +145,12 @@ class Worker:
                 is_compressed=stream.topic.is_compressed,
                 max_pixels=settings.max_image_pixels,
             )
-        except MaskomalyError as error:
-            stream.mark_bad(str(error))
+        except Exception as error:  # whatever a library makes of what a camera sends
+            reason = str(error) if isinstance(error, MaskomalyError) else repr(error)
+            stream.mark_bad(reason)
             if self._may_log(f'bad {stream.topic.name}'):
                 self._log.warning(
-                    f'{stream.topic.name}: bad frame skipped: {error} '
+                    f'{stream.topic.name}: bad frame skipped: {reason} '
                     f'({stream.counts.bad} bad of {stream.counts.received})'
                 )
             return None

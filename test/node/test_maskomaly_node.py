@@ -398,6 +398,26 @@ def test_the_network_fails_and_the_next_frame_is_processed(
     assert 'Traceback' in log
 
 
+def test_a_library_that_trips_over_a_frame_does_not_end_the_worker(
+    ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from maskomaly_ros.node import worker
+
+    def trip(*_: Any, **__: Any) -> None:
+        raise cv2.error('never seen before')
+
+    node = ros.maskomaly()
+    mask = ros.listen('/front/anomaly/mask')
+    camera = ros.camera('/front/image_raw')
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, 'decode_frame', trip)
+        camera.publish(ros.image(1))
+        ros.spin_until(lambda: counts(node) == {'received': 1, 'bad': 1})
+    assert 'never seen before' in node.streams[0].problem
+    camera.publish(ros.image(2))
+    ros.spin_until(lambda: stamps(mask.messages) == [2])
+
+
 def test_frames_change_size_while_it_runs(ros: Any) -> None:
     ros.maskomaly()
     mask = ros.listen('/front/anomaly/mask')
@@ -513,6 +533,25 @@ def test_a_given_query_that_the_network_lacks_fails_configuring(
     assert set_parameters(ros, anomalous_queries=[0]) == ''
     assert change_state(ros, 'configure')
     assert node.phase == 'inactive'
+
+
+def test_an_error_while_activating_is_said_and_leaves_a_node_to_configure(
+    ros: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = ros.maskomaly(autostart=False)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError('the middleware is out of memory')
+
+    assert change_state(ros, 'configure')
+    with monkeypatch.context() as patch:
+        patch.setattr(node, 'create_subscription', refuse)
+        assert not change_state(ros, 'activate')
+    assert 'the middleware is out of memory' in capfd.readouterr().err
+    assert (state(ros), node.phase) == ('unconfigured', 'unconfigured')
+    assert change_state(ros, 'configure')
+    assert change_state(ros, 'activate')
+    assert node.phase == 'active'
 
 
 def test_results_of_a_batch_under_way_are_not_published_after_deactivation(
