@@ -20,7 +20,10 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+_QUERIES_AT_ONCE = 8  # all of them at full size would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,34 @@ class MaskPrediction:
         """Return the most likely inlier class of every pixel, uint8 [B, H, W].
 
         Semantic inference of Mask2Former: class c has the score sum over n of p_n[c] · m_n
-        (Cheng et al. 2022, section 3.3 of MaskFormer). Computed at mask resolution, then
-        resized, as only the argmax is wanted.
+        (MaskFormer, Cheng et al. 2021, section 3.4), with masks resized before they are summed.
         """
         weights = self.class_logits.softmax(-1)[..., :-1]
-        scores = torch.einsum('bnc,bnhw->bchw', weights, self.mask_logits.sigmoid())
-        return resize_maps(scores, self.frame_size, self.extent).argmax(1).to(torch.uint8)
+        batch, queries, classes = weights.shape
+        scores = self.mask_logits.new_zeros(batch, classes, *self.frame_size)
+        for start in range(0, queries, _QUERIES_AT_ONCE):
+            part = slice(start, start + _QUERIES_AT_ONCE)
+            masks = resize_maps(self.mask_logits[:, part], self.frame_size, self.extent)
+            scores += torch.einsum('bnc,bnhw->bchw', weights[:, part], masks.sigmoid_())
+        return scores.argmax(1).to(torch.uint8)
 
 
 def resize_maps(maps: Tensor, size: tuple[int, int], extent: tuple[float, float]) -> Tensor:
     """Resize the part of maps [B, K, h, w] within extent to [B, K, *size], bilinearly.
 
     Output pixel x looks at (x + 0.5) · extent / size − 0.5, so that an extent that is no whole
-    number of mask pixels is not shifted.
+    number of mask pixels is not shifted. F.interpolate can do that for a whole extent only.
     """
     rows, columns = (min(math.ceil(e), n) for e, n in zip(extent, maps.shape[-2:], strict=True))
-    # interpolate() takes a size or a scale; the operator under it takes both.
-    return torch.ops.aten.upsample_bilinear2d(
-        maps[..., :rows, :columns], size, False, size[0] / extent[0], size[1] / extent[1]
+    y, x = (
+        ((torch.arange(pixels, dtype=torch.float64) + 0.5) * (2 * length / pixels / cropped) - 1)
+        for pixels, length, cropped in zip(size, extent, (rows, columns), strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), -1).to(maps)
+    return F.grid_sample(
+        maps[..., :rows, :columns],
+        grid.expand(len(maps), *grid.shape),
+        mode='bilinear',
+        padding_mode='border',
+        align_corners=False,
     )
