@@ -36,7 +36,7 @@ from maskomaly_ros.visualization import colorize, contact_sheet, score_scale
 RESULTS = ('contact_sheet.png', 'overlay.mp4', 'summary.json')
 
 SHEET_ROWS = 4
-_TILE = (288, 512)
+_TILE_WIDTH = 512
 
 
 @dataclass(frozen=True)
@@ -254,11 +254,12 @@ def _write_contact_sheet(
             f'{count} obstacle{"" if count == 1 else "s"} after '
             f'{1000 * fact["latency"]["mask"]:.0f} ms',
         ]
-    sheet = contact_sheet(tiles, 3, captions, _TILE)
-    legend = score_scale(_TILE[1], None if threshold is None else round(threshold, 3))
+    height, width = tiles[0].shape[:2]
+    sheet = contact_sheet(tiles, 3, captions, (round(_TILE_WIDTH * height / width), _TILE_WIDTH))
+    legend = score_scale(_TILE_WIDTH, None if threshold is None else round(threshold, 3))
     below = np.full((len(legend), sheet.shape[1], 3), sheet[0, 0])
-    left = (sheet.shape[1] - _TILE[1]) // 2
-    below[:, left : left + _TILE[1]] = legend
+    left = (sheet.shape[1] - _TILE_WIDTH) // 2
+    below[:, left : left + _TILE_WIDTH] = legend
     sheet = np.concatenate([sheet, below])
     cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
