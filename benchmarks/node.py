@@ -73,13 +73,12 @@ class Peer:
         self._node = rclpy.create_node('benchmark')
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._arrivals: list[float] = []
+        self._arrivals: dict[int, float] = {}  # of masks, by the second of their stamp
+        self._number = 0
         self._camera = self._node.create_publisher(
             Image, CAMERA, QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
         )
-        self._node.create_subscription(
-            Image, MASK, lambda _: self._arrivals.append(time.perf_counter()), 1
-        )
+        self._node.create_subscription(Image, MASK, self._note, 1)
         coarse = np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8)
         self.frame = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         self._message = picture_message(self.frame, Header(frame_id='camera'))
@@ -94,11 +93,16 @@ class Peer:
 
     def exchange(self, timeout: float = 10.0) -> float | None:
         """Publish the frame; return the seconds until its mask came, or None if it was lost."""
-        self._arrivals.clear()
+        self._number += 1
+        self._message.header.stamp.sec = self._number
         start = time.perf_counter()
         self._camera.publish(self._message)
-        self._spin_until(lambda: self._arrivals, timeout)
-        return self._arrivals[0] - start if self._arrivals else None
+        self._spin_until(lambda: self._number in self._arrivals, timeout)
+        arrival = self._arrivals.get(self._number)
+        return None if arrival is None else arrival - start
+
+    def _note(self, mask: Image) -> None:
+        self._arrivals[mask.header.stamp.sec] = time.perf_counter()
 
     def _spin_until(self, condition: Callable[[], object], timeout: float) -> None:
         end = time.monotonic() + timeout

@@ -186,10 +186,8 @@ class MaskomalyNode(LifecycleNode):
         detector = self._load_detector(load)
         self._settings.attach(detector)
         detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])  # the first one allocates and tunes
-        self._cameras = tuple(
-            Camera(CameraStream(topic), Outputs(self, topic.outputs))
-            for topic in self._resolve_topics(load.camera_topics)
-        )
+        for topic in self._resolve_topics(load.camera_topics):
+            self._cameras += (Camera(CameraStream(topic), Outputs(self, topic.outputs)),)
         self._detector = detector
         self._diagnostics.watch(detector, self.streams)
         network = detector.network
