@@ -17,9 +17,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that runs us in the background lets us, and the programs under test, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _SHARED = Path(os.environ.get('MASKOMALY_SHARED', Path(__file__).parents[2] / 'shared'))
 

@@ -222,6 +222,7 @@ def test_every_import_is_a_declared_dependency(manifest: ElementTree.Element, se
         package: path
         for path in modules(NAME, 'test', 'benchmarks', 'launch')
         for package in packages(path) - OPTIONAL
+        if not path.with_name(f'{package}.py').exists()  # programs side by side
     }
     for package, path in used.items():
         distribution = DISTRIBUTIONS.get(package, package.replace('_', '-'))
