@@ -268,6 +268,9 @@ def train(
         MaybeInt, typer.Option(min=0, help='Number of generated scenes to mix in.')
     ] = None,
     seed: Annotated[MaybeInt, typer.Option(help='Seed of everything random.')] = None,
+    start: Annotated[
+        MaybeStr, typer.Option(help='Checkpoint whose weights to begin with; default: random.')
+    ] = None,
     device: Device = 'auto',
     save_every: Annotated[int, typer.Option(min=1, help='Steps between saved states.')] = 200,
 ) -> None:
@@ -281,6 +284,7 @@ def train(
         'learning_rate': learning_rate,
         'generated': generated,
         'seed': seed,
+        'start': start,
     }
     options = TrainingOptions(**{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     checkpoint = run(data, out, options, device=device, save_every=save_every)

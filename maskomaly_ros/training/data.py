@@ -28,8 +28,8 @@ from torch import Tensor
 
 from maskomaly_ros.demo.scenes import random_frame
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD
-from maskomaly_ros.training.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE
+from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR
+from maskomaly_ros.training.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE, RARE_CLASSES
 
 Image = NDArray[np.uint8]
 _GENERATED_SIZE = (240, 320)
@@ -101,12 +101,15 @@ class TrainingSet:
         pixels, masks, classes = [], [], []
         while len(pixels) < self._batch_size:
             group = self._groups[rng.choice(len(self._groups), p=self._shares)]
-            sample = augment(group[rng.integers(len(group))], self._crop, rng)
+            image = group[rng.integers(len(group))]
+            views = [augment(image, self._crop, rng) for _ in range(rng.integers(1, 3))]
+            sample = max(views, key=_rare_pixels)  # things are few among road, trees and sky
+            padded = _pad(_normalise(sample.image), sample.labels, rng)
             present = np.unique(sample.labels)
             present = present[present != IGNORE]
             if not present.size:  # a crop of nothing but ignored pixels teaches nothing
                 continue
-            pixels.append(_normalise(sample.image))
+            pixels.append(padded)
             masks.append(torch.from_numpy(sample.labels[None] == present[:, None, None]).float())
             classes.append(torch.from_numpy(present.astype(np.int64)))
         return Batch(torch.stack(pixels), masks, classes)
@@ -208,6 +211,22 @@ def _recolour(image: Image, rng: np.random.Generator) -> Image:
         noise = rng.standard_normal(pixels.shape, np.float32)
         pixels += noise * np.float32(rng.uniform(0.01, 0.05))
     return (pixels.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _rare_pixels(sample: LabelledImage) -> int:
+    return int(np.isin(sample.labels, RARE_CLASSES).sum())
+
+
+def _pad(pixels: Tensor, labels: Image, rng: np.random.Generator) -> Tensor:
+    """Blank a margin at the right and bottom of some images, as padding does at run time."""
+    for axis in (1, 2):
+        if rng.random() < 0.25:
+            margin = int(rng.integers(1, SIZE_DIVISOR))
+            pixels.narrow(axis, pixels.shape[axis] - margin, margin).zero_()
+            blank = [slice(None), slice(None)]
+            blank[axis - 1] = slice(-margin, None)
+            labels[tuple(blank)] = IGNORE
+    return pixels
 
 
 def _normalise(image: Image) -> Tensor:

@@ -37,7 +37,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.checkpoints import find_checkpoint
 from maskomaly_ros.networks.devices import select_device
+from maskomaly_ros.networks.transformers_network import load_model
 from maskomaly_ros.training.classes import CLASS_NAMES
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_training_set
 
@@ -59,6 +61,7 @@ class TrainingOptions:
         points: sampled points in which a mask is compared with its label. 12544, the usual
             number, is over five times the pixels of a mask at this size.
         seed: of weights, data and augmentation.
+        start: checkpoint folder whose weights to begin with; random ones where it is None.
 
     """
 
@@ -70,6 +73,7 @@ class TrainingOptions:
     queries: int = 32
     points: int = 2240
     seed: int = 0
+    start: str | None = None
 
 
 def train(
@@ -94,13 +98,17 @@ def train(
         last steps (exponential moving average).
 
     Raises:
-        MaskomalyError: the data is not there, or out holds a run with other options.
+        MaskomalyError: the data is not there, out holds a run with other options, or the
+            checkpoint to begin with is none.
 
     """
     options = options or TrainingOptions()
     torch.manual_seed(options.seed)
     selected = select_device(device)
-    model = build_model(options).to(selected)
+    model = build_model(options)
+    if options.start is not None:
+        model.load_state_dict(load_model(find_checkpoint(options.start)).state_dict())
+    model.to(selected)
     run = _Run(model, options, out)
     run.resume()
     with _progress() as progress:

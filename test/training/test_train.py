@@ -107,6 +107,15 @@ def test_an_interrupted_run_goes_on_as_it_would_have(
         torch.testing.assert_close(actual[name], tensor, msg=name)
 
 
+def test_begins_with_the_weights_of_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    first = train(data, tmp_path / 'first', OPTIONS, device='cpu')
+    slow = replace(OPTIONS, steps=1, learning_rate=1e-9, start=str(first))
+    second = train(data, tmp_path / 'second', slow, device='cpu')
+    for name, tensor in weights(first).items():
+        if 'running' not in name and 'num_batches' not in name:  # batch norm counts every batch
+            torch.testing.assert_close(weights(second)[name], tensor, atol=1e-3, rtol=1e-3)
+
+
 def test_other_options_do_not_continue_a_run(data: Path, tmp_path: Path) -> None:
     train(data, tmp_path, replace(OPTIONS, steps=1), device='cpu')
     with pytest.raises(MaskomalyError, match=r"'seed': 3.*'seed': 4"):
@@ -158,6 +167,19 @@ def test_a_step_draws_the_same_batch_whenever_it_is_asked() -> None:
     for masks, classes in zip(batch.mask_labels, batch.class_labels, strict=True):
         assert masks.sum(0).max() == 1  # masks of different classes do not overlap
         assert IGNORE not in classes
+
+
+def test_margins_are_blank_and_ignored_in_some_images() -> None:
+    image = LabelledImage(np.full((70, 100, 3), 255, np.uint8), np.ones((70, 100), np.uint8))
+    images = TrainingSet([(1.0, [image])], (64, 96), 8, seed=0)
+    margins = 0
+    for step in range(4):
+        batch = images.batch(step)
+        for pixels, masks in zip(batch.pixel_values, batch.mask_labels, strict=True):
+            blank = (pixels == 0).all(0)
+            assert torch.equal(blank, masks[0] == 0)
+            margins += bool(blank.any())
+    assert 0 < margins < 32
 
 
 def test_classes_map_to_the_one_list() -> None:
