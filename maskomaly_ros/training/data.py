@@ -98,7 +98,9 @@ class TrainingSet:
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
         rng = np.random.default_rng((self._seed, step))
-        pixels, masks, classes = [], [], []
+        pixels: list[Tensor] = []
+        masks: list[Tensor] = []
+        classes: list[Tensor] = []
         while len(pixels) < self._batch_size:
             group = self._groups[rng.choice(len(self._groups), p=self._shares)]
             image = group[rng.integers(len(group))]
@@ -162,7 +164,8 @@ def _read(path: Path, labels: Path, mapping: dict[int, int]) -> LabelledImage:
         raise MaskomalyError(f'{path} and {label_path} are not an image and its labels')
     table = np.full(256, IGNORE, np.uint8)
     table[list(mapping)] = list(mapping.values())
-    return LabelledImage(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), table[label])
+    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return LabelledImage(rgb, table[label])
 
 
 def _render(seed: int) -> LabelledImage:
@@ -192,7 +195,8 @@ def augment(
     image, labels = image[window], labels[window]
     if rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    return LabelledImage(_recolour(image, rng), np.ascontiguousarray(labels))
+    recoloured = _recolour(np.asarray(image, np.uint8), rng)
+    return LabelledImage(recoloured, np.ascontiguousarray(labels))
 
 
 def _recolour(image: Image, rng: np.random.Generator) -> Image:
@@ -210,7 +214,7 @@ def _recolour(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.25:
         noise = rng.standard_normal(pixels.shape, np.float32)
         pixels += noise * np.float32(rng.uniform(0.01, 0.05))
-    return (pixels.clip(0, 1) * 255).astype(np.uint8)
+    return np.asarray(pixels.clip(0, 1) * 255, np.uint8)
 
 
 def _rare_pixels(sample: LabelledImage) -> int:
@@ -230,5 +234,6 @@ def _pad(pixels: Tensor, labels: Image, rng: np.random.Generator) -> Tensor:
 
 
 def _normalise(image: Image) -> Tensor:
-    normalised = (image.astype(np.float32) - np.float32(PIXEL_MEAN)) / np.float32(PIXEL_STD)
+    mean, std = np.array(PIXEL_MEAN, np.float32), np.array(PIXEL_STD, np.float32)
+    normalised = (image.astype(np.float32) - mean) / std
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))

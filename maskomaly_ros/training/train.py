@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,9 +172,8 @@ class _Run:
         self._model = model
         self._options = options
         self._out = out
-        self._average = AveragedModel(
-            model, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True
-        )
+        averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+        self._average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(model), lr=options.learning_rate, weight_decay=0.05
         )
@@ -208,7 +208,8 @@ class _Run:
 
     def _learning_rate(self) -> float:
         warm_up = min(1.0, (self.step + 1) / 100)
-        return self._options.learning_rate * warm_up * (1 - self.step / self._options.steps) ** 0.9
+        left = 1 - self.step / self._options.steps
+        return self._options.learning_rate * warm_up * math.pow(left, 0.9)
 
     def resume(self) -> None:
         """Take over the state saved in the folder, if there is one."""
@@ -257,7 +258,8 @@ def _plain(options: TrainingOptions) -> dict[str, Any]:
 
 def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
     """Leave norms, biases and embeddings without weight decay, as the official code does."""
-    plain, decayed = [], []
+    plain: list[torch.nn.Parameter] = []
+    decayed: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         small = parameter.ndim < 2 or 'embed' in name or 'queries_features' in name
         (plain if small else decayed).append(parameter)
