@@ -103,7 +103,7 @@ class ChildProcesses:
             # Ctrl-C in a terminal goes to every process of its group; here only to us, who end
             # the others in order.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_prepare_child,
         )
         child = Child(name, process, path)
         self._children.append(child)
@@ -173,8 +173,9 @@ class ChildProcesses:
         self._events.put((child, {'event': 'exit', 'status': child.process.wait()}))
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, even of SIGKILL."""
+def _prepare_child() -> None:
+    """Let SIGINT end it, which a shell's background jobs ignore, and on Linux our death too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     prctl = getattr(_LIBC, 'prctl', None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

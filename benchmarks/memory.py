@@ -1,0 +1,128 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measure whether the memory of the node grows.
+
+    python benchmarks/memory.py
+
+Follows the resident memory of the node's process over 5,000 frames, with a subscriber to every
+output. Small frames and a small network input make it quick; what is allocated and freed for each
+frame is the same. Consecutive samples resemble each other, so the confidence interval of the slope
+comes from the means of twenty stretches, not from single samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from live_node import live_node, machine
+from rich.console import Console
+from rich.progress import track
+from scipy import stats
+
+from maskomaly_ros.demo.scenes import Scene
+from maskomaly_ros.errors import MaskomalyError
+
+_STRETCHES = 20
+_SETTLING = 0.2  # share of the frames after which caches are taken to be filled
+
+
+def main() -> int:
+    """Measure, print, save; the exit status is 1 where the memory grows."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--checkpoint', default='demo')
+    parser.add_argument('--size', default='160x90', help='of the frames, WIDTHxHEIGHT')
+    parser.add_argument('--input', type=int, default=64, help='shortest side of the network input')
+    parser.add_argument('--frames', type=int, default=5000)
+    parser.add_argument(
+        '--json', type=Path, default=Path(__file__).parent / 'results' / 'memory.json'
+    )
+    arguments = parser.parse_args()
+    console = Console()
+    width, height = map(int, arguments.size.split('x'))
+    scene = Scene(10, (height, width))
+    frames = [scene.render(0.1 * i).image for i in range(50)]
+    parameters = {
+        'checkpoint': arguments.checkpoint,
+        'input_shortest_side': arguments.input,
+        'input_longest_side': 2 * arguments.input,
+    }
+    from sensor_msgs.msg import CompressedImage, Image
+
+    outputs = {
+        'mask': Image,
+        'heatmap': Image,
+        'overlay': Image,
+        'overlay/compressed': CompressedImage,
+    }
+    samples = []
+    with live_node(outputs, **parameters) as node:
+        for number in track(range(arguments.frames), 'Measuring', console=console):
+            node.process(frames[number % len(frames)])
+            samples.append(resident_bytes(node.pid))
+        lost = node.lost
+    report = evaluate(np.array(samples, float))
+    report |= {'frame': arguments.size, 'lost': lost, **parameters, 'machine': machine()}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
+    low, high = report['slope_confidence_95']
+    console.print(
+        f'Resident memory {report["first_mb"]:.1f} MB after frame 1, '
+        f'{report["settled_mb"]:.1f} MB after {report["settled_after"]}, '
+        f'{report["last_mb"]:.1f} MB after {report["frames"]}.\n'
+        f'Slope since then {report["slope"]:+.3f} MB per 1000 frames, 95 % confidence '
+        f'{low:+.3f} to {high:+.3f}: {"GROWS" if report["grows"] else "no growth"}. '
+        f'{arguments.json}'
+    )
+    return int(report['grows'])
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    pages = int(Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()[1])
+    return pages * os.sysconf('SC_PAGESIZE')
+
+
+def evaluate(samples: np.ndarray) -> dict[str, Any]:
+    """Return figures in MB; memory grows where the whole confidence interval is above zero."""
+    start = int(_SETTLING * len(samples))
+    stretches = np.array_split(np.arange(start, len(samples)), _STRETCHES)
+    at = np.array([stretch.mean() for stretch in stretches])
+    level = np.array([samples[stretch].mean() for stretch in stretches]) / 1e6
+    fit = stats.linregress(at, level)
+    margin = stats.t.ppf(0.975, _STRETCHES - 2) * fit.stderr
+    low, high = fit.slope - margin, fit.slope + margin
+    return {
+        'frames': len(samples),
+        'first_mb': round(samples[0] / 1e6, 2),
+        'settled_mb': round(samples[start] / 1e6, 2),
+        'settled_after': start,
+        'last_mb': round(samples[-1] / 1e6, 2),
+        'slope': round(1000 * fit.slope, 4),
+        'slope_confidence_95': [round(1000 * low, 4), round(1000 * high, 4)],
+        'grows': bool(low > 0),
+    }
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except MaskomalyError as error:
+        sys.exit(f'Error: {error}')
