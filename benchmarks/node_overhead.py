@@ -31,6 +31,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from live_node import live_node, machine
@@ -110,13 +111,13 @@ def processor_seconds(pid: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
 
 
-def evaluate(detect: np.ndarray, total: np.ndarray) -> dict[str, object]:
+def evaluate(detect: np.ndarray, total: np.ndarray) -> dict[str, Any]:
     """Return figures in milliseconds; the overhead is the difference of each pair."""
     rng = np.random.default_rng(0)
     overhead = total - detect
     draws = rng.choice(overhead, (2000, len(overhead)))
 
-    def percentiles(seconds: np.ndarray) -> dict[str, object]:
+    def percentiles(seconds: np.ndarray) -> dict[str, Any]:
         p50, p95 = 1000 * np.percentile(seconds, (50, 95))
         return {'p50': round(p50, 2), 'p95': round(p95, 2)}
 
