@@ -31,12 +31,14 @@ from typing import Any
 import pytest
 import yaml
 
+from maskomaly_ros.demo.processes import free_domain
+
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA = ROOT / 'launch' / 'camera.launch.py'
 REPLAY = ROOT / 'launch' / 'replay.launch.py'
 PARAMETERS = ROOT / 'config' / 'camera.yaml'
 # Test runs side by side must not hear each other.
-DOMAIN = 1 + os.getpid() % 101
+DOMAIN = free_domain()
 TIMEOUT = 30.0
 # A parameter of the file, or one that is commented out there.
 PARAMETER_LINE = re.compile(r'^ {4}(# )?([a-z_]+): (\S.*)$', re.MULTILINE)

@@ -197,12 +197,12 @@ def ros_environment() -> dict[str, str]:
         'FASTDDS_DEFAULT_PROFILES_FILE': profile,
         **os.environ,
         'PYTHONUNBUFFERED': '1',
-        'ROS_DOMAIN_ID': str(_free_domain()),
+        'ROS_DOMAIN_ID': str(free_domain()),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
     }
 
 
-def _free_domain() -> int:
+def free_domain() -> int:
     """Return a ROS domain that nobody on this machine uses, out of those safe on Linux."""
     for domain in random.sample(range(1, 102), 101):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -29,12 +29,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from maskomaly_ros.demo.processes import free_domain
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.networks import InputSize, MaskPrediction
 from maskomaly_ros.scoring import ScoringParameters
 
 # Set before rclpy is imported. Test processes that run side by side must not hear each other.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 101)
+os.environ['ROS_DOMAIN_ID'] = str(free_domain())
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='maskomaly_test_log_'))
 
