@@ -31,6 +31,7 @@ from xml.etree import ElementTree
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+EXECUTABLES = {'maskomaly', 'maskomaly_node', 'maskomaly_player', 'maskomaly_recorder'}
 NAME = 'maskomaly_ros'
 PACKAGE = ROOT / NAME
 HEADER = """\
@@ -207,7 +208,7 @@ def test_every_part_of_the_package_is_installed(setup: Any) -> None:
 
 def test_every_executable_has_its_function(setup: Any) -> None:
     scripts = setup.entry_points['console_scripts']
-    assert {script.split(' = ')[0] for script in scripts} == {'maskomaly', 'maskomaly_node'}
+    assert {script.split(' = ')[0] for script in scripts} == EXECUTABLES
     for script in scripts:
         module, _, function = script.split(' = ')[1].partition(':')
         tree = ast.parse((ROOT / f'{module.replace(".", "/")}.py').read_text(encoding='utf-8'))
@@ -307,7 +308,7 @@ def test_pip_installs_everything(setup: Any, tmp_path: Path) -> None:
     subprocess.run(
         [*pip, '--prefix', prefix, wheel], cwd=tmp_path, env=outside_the_checkout(), check=True
     )
-    assert {path.name for path in (prefix / 'bin').iterdir()} == {'maskomaly', 'maskomaly_node'}
+    assert {path.name for path in (prefix / 'bin').iterdir()} == EXECUTABLES
     assert installed_files(prefix / 'share' / NAME) == shared_files(setup)
 
 
@@ -324,7 +325,7 @@ def test_colcon_builds_a_workspace(setup: Any, tmp_path: Path) -> None:
     assert shared_files(setup) <= installed_files(prefix / 'share' / NAME)
     assert (prefix / 'share' / 'ament_index' / 'resource_index' / 'packages' / NAME).is_file()
     executables = prefix / 'lib' / NAME
-    assert {path.name for path in executables.iterdir()} == {'maskomaly', 'maskomaly_node'}
+    assert {path.name for path in executables.iterdir()} == EXECUTABLES
 
     # What `source install/setup.bash` sets.
     [site_packages] = prefix.glob('lib/python3*/site-packages')
