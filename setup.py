@@ -93,6 +93,7 @@ EXTRAS = {
         'pillow',
         'pytest',
         'pytest-timeout',
+        'selenium',  # opens the HTML pages in Chromium where that is installed
     ],
     'dev': ['mypy', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }

@@ -17,10 +17,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+# A busy machine says nothing about the code: no example has a time limit of its own.
+settings.register_profile('untimed', deadline=None)
+settings.load_profile('untimed')
 
 # A shell that runs us in the background lets us, and the programs under test, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -74,3 +85,27 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('checkpoints') / 'tiny'
     model.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope='session')
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Drive a real headless Chromium; skip where it or its driver is not installed."""
+    selenium = pytest.importorskip('selenium.webdriver')
+    chromium, driver = shutil.which('chromium'), shutil.which('chromedriver')
+    if not chromium or not driver:
+        pytest.skip('no chromium and chromedriver (Debian: chromium, chromium-driver)')
+    options = selenium.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})  # for get_log('browser')
+    for argument in (
+        'headless=new',
+        'no-sandbox',  # root, as in containers, has no other choice; the pages are our own
+        'disable-dev-shm-usage',
+        'window-size=1400,1000',
+        f'user-data-dir={tmp_path_factory.mktemp("chromium")}',
+    ):
+        options.add_argument(f'--{argument}')
+    chrome = selenium.Chrome(options, selenium.ChromeService(driver))
+    chrome.set_page_load_timeout(120)
+    yield chrome
+    chrome.quit()

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -34,7 +34,6 @@ scores = hnp.arrays(np.float32, shapes, elements=st.floats(0, 1, width=32))
 
 
 @given(scores, st.floats(0, 1))
-@settings(deadline=None)
 def test_mask_is_where_the_score_is_above_the_threshold(score, threshold):
     mask = obstacle_mask(score, threshold)
     assert mask.dtype == np.uint8
@@ -49,7 +48,6 @@ def test_score_on_the_threshold_is_no_obstacle():
 
 
 @given(scores, st.floats(0, 1), st.integers(0, 5))
-@settings(deadline=None)
 def test_obstacles_are_the_components_that_scipy_finds(score, threshold, minimum_area):
     mask = obstacle_mask(score, threshold)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))

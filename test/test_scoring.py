@@ -258,19 +258,17 @@ def test_baseline_is_the_reference_baseline(shared, name, dtype, device):
 
 
 @given(cases())
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_every_map_is_that_of_the_literal_algorithm(case):
     assert_as_literal(case, 1e-6)
 
 
 @given(cases(dtypes=(torch.float32, torch.float16, torch.bfloat16)))
-@settings(deadline=None)
 def test_lower_precisions_are_computed_in_float32(case):
     assert_as_literal(case, 1e-5)
 
 
 @given(cases())
-@settings(deadline=None)
 def test_baseline_is_the_literal_baseline(case):
     score = baseline_map(case.mask_logits, case.class_logits, case.size, extent=case.extent)
     for frame in range(len(score)):
@@ -315,7 +313,6 @@ def resized_mask(logits, size, extent=None):
     *(st.integers(1, 12) for _ in range(2)),
     *(st.integers(1, 40) for _ in range(2)),
 )
-@settings(deadline=None)
 def test_resizing_is_that_of_torch(seed, h, w, height, width):
     logits = torch.randn(h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     expected = F.interpolate(
@@ -327,7 +324,6 @@ def test_resizing_is_that_of_torch(seed, h, w, height, width):
 
 
 @given(cases(), st.integers(1, 7), st.integers(1, 7))
-@settings(deadline=None)
 def test_whole_extent_is_a_crop(case, rows, columns):
     rows, columns = min(rows, case.mask_logits.shape[2]), min(columns, case.mask_logits.shape[3])
     for function in ABLATIONS:
@@ -341,7 +337,6 @@ def test_whole_extent_is_a_crop(case, rows, columns):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_padding_has_no_say(case):
     assume(case.extent is not None)
     expected = case.map(score_map)
@@ -363,7 +358,6 @@ def test_fractional_extent_is_not_shifted():
 
 
 @given(cases(dtypes=(torch.float64, torch.float32, torch.bfloat16)))
-@settings(deadline=None)
 def test_maps_are_float32_in_the_unit_interval_and_of_the_given_size(case):
     for function in (score_map, reject_map, accept_map):
         score = case.map(function)
@@ -375,7 +369,6 @@ def test_maps_are_float32_in_the_unit_interval_and_of_the_given_size(case):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_frames_of_a_batch_do_not_meet(case):
     for function in ABLATIONS:
         batch = case.map(function)
@@ -391,7 +384,6 @@ def test_frames_of_a_batch_do_not_meet(case):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_score_weighs_its_parts(case):
     reject, borders, accept = (case.map(function) for function in ABLATIONS[1:])
     reject = torch.where(borders, reject.clamp(max=case.parameters.border_score), reject)
@@ -405,7 +397,6 @@ def test_score_weighs_its_parts(case):
 
 
 @given(cases(), fractions, fractions)
-@settings(deadline=None)
 def test_more_reject_weight_moves_the_score_towards_reject(case, first, second):
     less, more = sorted((first, second))
     reject = case.map(score_map, reject_weight=1)
@@ -415,7 +406,6 @@ def test_more_reject_weight_moves_the_score_towards_reject(case, first, second):
 
 
 @given(cases(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_order_of_inlier_classes_does_not_matter(case, random):
     expected = case.map(score_map)
     order = list(range(case.class_logits.shape[-1] - 1))
@@ -427,7 +417,6 @@ def test_order_of_inlier_classes_does_not_matter(case, random):
 
 
 @given(cases(), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_order_of_queries_does_not_matter(case, random):
     expected = case.map(score_map)
     order = list(range(case.mask_logits.shape[1]))
@@ -441,7 +430,6 @@ def test_order_of_queries_does_not_matter(case, random):
 
 
 @given(cases())
-@settings(deadline=None)
 def test_void_query_outside_of_every_list_changes_nothing(case):
     expected = case.map(score_map)
     mask, classes = case.mask_logits[:, :1] * 0 + 40, case.class_logits[:, :1].clone()
@@ -452,7 +440,6 @@ def test_void_query_outside_of_every_list_changes_nothing(case):
 
 
 @given(cases(), fractions, fractions)
-@settings(deadline=None)
 def test_lower_thresholds_never_raise_reject_nor_remove_borders(case, first, second):
     low, high = sorted((first, second))
     assert (

@@ -19,7 +19,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from maskomaly_ros.errors import MaskomalyError
@@ -67,7 +67,6 @@ def test_scale_is_fixed():
 
 
 @given(pictures())
-@settings(deadline=None)
 def test_colour_depends_on_the_score_alone(picture):
     _, score, _ = picture
     table = colorize(np.arange(256, dtype=np.float32)[None] / 255)[0].astype(int)
@@ -92,7 +91,6 @@ def test_scores_outside_of_the_scale_saturate():
 
 
 @given(pictures(), st.floats(0, 1))
-@settings(deadline=None)
 def test_frame_shows_unchanged_where_the_score_is_low(picture, opacity):
     frame, score, _ = picture
     result = overlay(frame, score, opacity=opacity)
@@ -102,7 +100,6 @@ def test_frame_shows_unchanged_where_the_score_is_low(picture, opacity):
 
 
 @given(pictures(), st.floats(0, 1))
-@settings(deadline=None)
 def test_colour_covers_the_frame_in_proportion_to_opacity(picture, opacity):
     frame, score, _ = picture
     result = overlay(frame, np.ones_like(score), opacity=opacity)
@@ -115,7 +112,6 @@ def test_colour_covers_the_frame_in_proportion_to_opacity(picture, opacity):
 
 
 @given(pictures())
-@settings(deadline=None)
 def test_outlines_run_around_obstacles_and_leave_them_free(picture):
     frame, score, mask = picture
     without = overlay(frame, score)
@@ -141,7 +137,6 @@ def test_outline_stands_out_on_any_road(brightness):
 
 
 @given(pictures())
-@settings(deadline=None)
 def test_inputs_of_the_overlay_stay_as_they_were(picture):
     before = [array.copy() for array in picture]
     for array in picture:
@@ -182,7 +177,6 @@ def test_caption_of_several_lines_and_of_none():
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.text(max_size=80))
-@settings(deadline=None)
 def test_any_caption_fits_into_any_image(height, width, text):
     image = np.full((height, width, 3), 99, np.uint8)
     assert caption(image[:, ::-1], text).shape == image.shape
@@ -249,7 +243,6 @@ def test_cells_are_as_large_as_the_largest_tile():
 
 
 @given(st.integers(160, 2500), st.none() | st.floats(0, 1))
-@settings(deadline=None)
 def test_legend_is_as_wide_as_wanted(width, threshold):
     scale = score_scale(width, threshold)
     assert scale.shape[1:] == (width, 3)

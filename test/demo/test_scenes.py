@@ -90,7 +90,7 @@ def test_another_seed_is_another_scene() -> None:
             assert (frame.labels != other.labels).mean() > 0.02
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(-(2**31), 2**40),
     st.integers(16, 140),

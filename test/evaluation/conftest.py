@@ -23,15 +23,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from numpy.typing import NDArray
 
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
 from maskomaly_ros.networks import InputSize, MaskPrediction
 from maskomaly_ros.training.classes import CLASS_NAMES
-
-settings.register_profile('untimed', deadline=None)
-settings.load_profile('untimed')
 
 SIZE = (48, 64)
 

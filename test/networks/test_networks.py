@@ -120,7 +120,7 @@ class TestResizeMaps:
         expected = F.interpolate(maps, (50, 61), mode='bilinear', align_corners=False)
         torch.testing.assert_close(actual, expected)
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=30)
     @given(
         size=st.integers(5, 90),
         extent=st.floats(3.0, 20.0),

@@ -127,7 +127,7 @@ def test_missing_data_is_named(tmp_path: Path) -> None:
         train(tmp_path, tmp_path / 'run', OPTIONS, device='cpu')
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     height=st.integers(20, 200),
     width=st.integers(20, 200),
