@@ -60,6 +60,8 @@ def package_files() -> list[str]:
 # The versions that `make` and CI install stand in constraints/, not here.
 REQUIRES = [
     'huggingface-hub',
+    'jinja2',
+    'markupsafe',
     'numpy',
     'opencv-python',
     'pydantic>=2',
