@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError
 
 __all__ = ['Obstacle', 'find_obstacles', 'obstacle_mask']
 

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError
 
 __all__ = ['caption', 'colorize', 'contact_sheet', 'overlay', 'score_scale']
 
