@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
     from maskomaly_ros.detector import Detector
     from maskomaly_ros.node.camera import CameraStream
-    from maskomaly_ros.node.parameters import LoadSettings
     from maskomaly_ros.node.worker import Camera, Worker
+    from maskomaly_ros.parameters import LoadSettings
 
 _WARM_UP_SIZE = (360, 640, 3)
 # Numbers of glibc's malloc.h.

@@ -37,34 +37,15 @@ from rclpy.parameter import Parameter
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks import BACKENDS, InputSize
-from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.networks import BACKENDS
+from maskomaly_ros.parameters import (
+    LoadSettings,
+    calibrated_values,
+    detector_config,
+    load_settings,
+)
 
 Type = Parameter.Type
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """What takes effect when the node is configured.
-
-    Attributes:
-        camera_topics: as the user wrote them, neither expanded nor remapped.
-        checkpoint: see `load_network`.
-        queries_file: path, or None for the file that comes with the checkpoint.
-        backend: see `load_network`.
-        device: see `load_network`.
-        precision: see `load_network`.
-        input_size: None for the checkpoint's own.
-
-    """
-
-    camera_topics: tuple[str, ...]
-    checkpoint: str
-    queries_file: str | None
-    backend: str
-    device: str
-    precision: str
-    input_size: InputSize | None
 
 
 @dataclass(frozen=True)
@@ -243,15 +224,6 @@ _DECLARATIONS = {
         read_only=True,
     ),
 }
-_SCORING = (
-    'anomalous_queries',
-    'ground_queries',
-    'mask_threshold',
-    'border_threshold',
-    'border_score',
-    'reject_weight',
-    'variant',
-)
 
 
 class Parameters:
@@ -304,16 +276,8 @@ class Parameters:
             MaskomalyError: a parameter that the user gave does not fit the network.
 
         """
-        scoring = detector.config.scoring
-        variant = self['variant'] if 'variant' in self._chosen else scoring.variant
-        if variant != scoring.variant:  # calibrated for the other one: its thresholds mean nothing
-            scoring = ScoringParameters.for_variant(
-                variant,
-                anomalous_queries=scoring.anomalous_queries,
-                ground_queries=scoring.ground_queries,
-            )
-        values = {name: getattr(scoring, name) for name in _SCORING}
-        values['obstacle_threshold'] = detector.config.obstacle_threshold
+        given = {name: self[name] for name in self._chosen if self[name] is not None}
+        values = calibrated_values(detector.config, given)
         for name in ('anomalous_queries', 'ground_queries'):
             if name in self._chosen and self[name] is None:
                 values[name] = ()
@@ -349,27 +313,9 @@ class Parameters:
         for name, value in values.items():
             if value is not None:
                 _DECLARATIONS[name].check(name, value)
-        sides = values['input_shortest_side'], values['input_longest_side']
-        if (sides[0] == 0) != (sides[1] == 0):
-            raise MaskomalyError(
-                f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
-                'give both, or 0 for both'
-            )
-        load = LoadSettings(
-            camera_topics=tuple(values['camera_topics'] or ()),
-            checkpoint=values['checkpoint'],
-            queries_file=values['queries_file'] or None,
-            backend=values['backend'],
-            device=values['device'],
-            precision=values['precision'],
-            input_size=InputSize(*sides) if all(sides) else None,
-        )
+        load = load_settings(values)
         self._check_topics(load.camera_topics)
-        config = DetectorConfig(
-            ScoringParameters(**_given(values, _SCORING)),
-            minimum_obstacle_area=values['minimum_obstacle_area'],
-            **_given(values, ['obstacle_threshold']),
-        )
+        config = detector_config(values)
         if self._detector is not None:
             Detector(self._detector.network, config)  # refuses queries that the network lacks
         live = LiveSettings(
@@ -406,10 +352,6 @@ class Parameters:
             self.load, self.live = self._settings({})
             if self._detector is not None:
                 self._detector.config = self.live.detector
-
-
-def _given(values: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: values[name] for name in names if values[name] is not None}
 
 
 def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:

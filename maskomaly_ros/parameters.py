@@ -1,0 +1,212 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the parameters of the node amount to, without ROS: for the node, and for replay.
+
+A parameter file is ROS 2 YAML. Queries and thresholds that it leaves out are those calibrated for
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskomaly_ros.detector import Detector, DetectorConfig
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import InputSize
+from maskomaly_ros.scoring import ScoringParameters
+
+NODE_NAME = 'maskomaly'
+SCORING = (
+    'anomalous_queries',
+    'ground_queries',
+    'mask_threshold',
+    'border_threshold',
+    'border_score',
+    'reject_weight',
+    'variant',
+)
+# Of the parameters that no checkpoint has a say in, those that results depend on.
+DEFAULTS: Mapping[str, Any] = {
+    'camera_topics': ['/camera/image_raw'],
+    'checkpoint': 'demo',
+    'queries_file': '',
+    'backend': 'transformers',
+    'device': 'auto',
+    'precision': 'float32',
+    'input_shortest_side': 0,
+    'input_longest_side': 0,
+    'minimum_obstacle_area': 0,
+    'heatmap_encoding': '32FC1',
+    'overlay_opacity': 0.5,
+    'jpeg_quality': 80,
+    'max_image_pixels': 33554432,
+}
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """What takes effect when the node is configured.
+
+    Attributes:
+        camera_topics: as the user wrote them, neither expanded nor remapped.
+        checkpoint: see `load_network`.
+        queries_file: path, or None for the file that comes with the checkpoint.
+        backend: see `load_network`.
+        device: see `load_network`.
+        precision: see `load_network`.
+        input_size: None for the checkpoint's own.
+
+    """
+
+    camera_topics: tuple[str, ...]
+    checkpoint: str
+    queries_file: str | None
+    backend: str
+    device: str
+    precision: str
+    input_size: InputSize | None
+
+
+def read_parameters(path: str | Path) -> dict[str, Any]:
+    """Return the parameters that a ROS 2 parameter file has for the node, in any namespace.
+
+    Raises:
+        MaskomalyError: the file cannot be read, or has no parameters for the node.
+
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise MaskomalyError(f'cannot read the parameter file {path}: {error}') from error
+    found: dict[str, Any] = {}
+    sections = list(_sections(content, ''))
+    for node, parameters in sections:
+        if node.rpartition('/')[2] in ('*', '**', NODE_NAME):
+            found |= parameters
+    if not found:
+        names = ', '.join(node for node, _ in sections) or 'no ros__parameters'
+        raise MaskomalyError(
+            f'{path} has no parameters for the node {NODE_NAME}; it has {names}. '
+            'Write them below /**: and ros__parameters:'
+        )
+    return found
+
+
+def load_settings(values: Mapping[str, Any]) -> LoadSettings:
+    """Return what is loaded with these values of parameters.
+
+    Raises:
+        MaskomalyError: only one side of the network input is given.
+
+    """
+    sides = values['input_shortest_side'], values['input_longest_side']
+    if (sides[0] == 0) != (sides[1] == 0):
+        raise MaskomalyError(
+            f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
+            'give both, or 0 for both'
+        )
+    return LoadSettings(
+        camera_topics=tuple(values['camera_topics'] or ()),
+        checkpoint=values['checkpoint'],
+        queries_file=values['queries_file'] or None,
+        backend=values['backend'],
+        device=values['device'],
+        precision=values['precision'],
+        input_size=InputSize(*sides) if all(sides) else None,
+    )
+
+
+def load_detector(settings: LoadSettings) -> Detector:
+    """Return the detector, with the configuration calibrated for its checkpoint."""
+    return Detector.from_checkpoint(
+        settings.checkpoint,
+        queries_file=settings.queries_file,
+        backend=settings.backend,
+        device=settings.device,
+        precision=settings.precision,
+        input_size=settings.input_size,
+    )
+
+
+def calibrated_values(config: DetectorConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of the parameters that belong to a checkpoint.
+
+    Args:
+        config: as it was calibrated.
+        given: what the user chose. Another variant than the calibrated one takes its own
+            defaults, as thresholds of the one mean nothing to the other.
+
+    """
+    scoring = config.scoring
+    variant = given.get('variant', scoring.variant)
+    if variant != scoring.variant:
+        scoring = ScoringParameters.for_variant(
+            variant,
+            anomalous_queries=scoring.anomalous_queries,
+            ground_queries=scoring.ground_queries,
+        )
+    values = {name: getattr(scoring, name) for name in SCORING}
+    values['obstacle_threshold'] = config.obstacle_threshold
+    return values
+
+
+def detector_config(values: Mapping[str, Any]) -> DetectorConfig:
+    """Return the configuration that values of parameters amount to; unset ones are left out.
+
+    Raises:
+        ValueError: a value is out of range.
+        TypeError: a value is of a wrong type.
+
+    """
+    return DetectorConfig(
+        ScoringParameters(**_given(values, SCORING)),
+        minimum_obstacle_area=values['minimum_obstacle_area'],
+        **_given(values, ['obstacle_threshold']),
+    )
+
+
+def configure(detector: Detector, given: Mapping[str, Any]) -> None:
+    """Give a detector the configuration that the node has with the same parameters.
+
+    Raises:
+        MaskomalyError: a value is wrong, or does not fit the network.
+
+    """
+    chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    try:
+        calibrated = calibrated_values(detector.config, chosen)
+        detector.config = detector_config({**DEFAULTS, **calibrated, **chosen})
+    except (ValueError, TypeError) as error:
+        raise MaskomalyError(str(error)) from error
+
+
+def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: values[name] for name in names if values[name] is not None}
+
+
+def _sections(content: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the full name of each node in a parameter file, and its parameters."""
+    if not isinstance(content, dict):
+        return
+    for key, value in content.items():
+        if key == 'ros__parameters' and isinstance(value, dict):
+            yield name, value
+        else:
+            yield from _sections(value, f'{name}/{str(key).strip("/")}')
