@@ -97,6 +97,12 @@ def write_queries(path: str | Path, queries: Queries) -> None:
 
 
 def bundled_queries(checkpoint: str) -> Queries | None:
+    """Return the queries that come with this package for a checkpoint, if there are any."""
+    path = bundled_queries_file(checkpoint)
+    return read_queries(path) if path else None
+
+
+def bundled_queries_file(checkpoint: str) -> Path | None:
     """Return the queries file that comes with this package for a checkpoint, if there is one.
 
     A published checkpoint has one file for all of its names.
@@ -104,4 +110,4 @@ def bundled_queries(checkpoint: str) -> Queries | None:
     known = find_known(checkpoint)
     name = known.name if known else checkpoint
     path = share_directory() / 'config' / 'queries' / f'{name}.yaml'
-    return read_queries(path) if path.is_file() else None
+    return path if path.is_file() else None

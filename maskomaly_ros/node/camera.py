@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from rclpy.node import Node
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.node.health import Arrivals, Observations, Rate
 
 _COMPRESSED = '/compressed'
 
@@ -79,7 +80,7 @@ def resolve_camera_topics(node: Node, topics: Sequence[str]) -> tuple[CameraTopi
 class Counts:
     """What became of the frames of a camera since the node was configured.
 
-    received = processed + replaced + bad + failed + unwanted + those under way.
+    received = processed + replaced + bad + failed + stale + unwanted + those under way.
 
     Attributes:
         received: frames that arrived.
@@ -87,6 +88,7 @@ class Counts:
         replaced: frames that a newer one overtook while they waited.
         bad: frames that could not be decoded.
         failed: frames that the network or the publishing failed on.
+        stale: frames that were older than max_age when their turn came.
         unwanted: frames that came while nobody listened to their results.
 
     """
@@ -96,6 +98,7 @@ class Counts:
     replaced: int = 0
     bad: int = 0
     failed: int = 0
+    stale: int = 0
     unwanted: int = 0
 
 
@@ -112,18 +115,30 @@ class CameraStream:
         self._lock = threading.Lock()
         self._waiting: bytes | None = None
         self._counts = Counts()
-        self._problem = ''
-        self._arrival: float | None = None
-        self._latencies: list[float] = []
+        self.restart()
 
-    def offer(self, serialized: bytes) -> None:
-        """Let a frame that arrived wait, in place of the one that waits."""
+    def restart(self) -> None:
+        """Forget what was observed so far, but not the counts: the camera is listened to anew."""
+        with self._lock:
+            self._since = time.monotonic()
+            self._arrivals = Arrivals()
+            self._published = Rate()
+            self._say_of_newest()
+
+    def offer(self, serialized: bytes, clock: int | None = None) -> None:
+        """Let a frame that arrived wait, in place of the one that waits.
+
+        Args:
+            serialized: the message.
+            clock: nanoseconds of the clock that stamps are of; None where it is not known.
+
+        """
         with self._lock:
             self._count('received')
             if self._waiting is not None:
                 self._count('replaced')
             self._waiting = serialized
-            self._arrival = time.monotonic()
+            self._arrivals.note(serialized, time.monotonic(), clock)
 
     def take(self) -> bytes | None:
         """Return the frame that waits, if any; the caller must say what became of it."""
@@ -135,25 +150,32 @@ class CameraStream:
         """Count a taken frame as processed, with the seconds since its stamp."""
         with self._lock:
             self._count('processed')
-            self._problem = ''
-            self._latencies.append(latency)
+            self._say_of_newest()
+            self._published.note(time.monotonic(), latency)
 
     def mark_bad(self, reason: str) -> None:
         """Count a taken frame as one that could not be decoded."""
         with self._lock:
             self._count('bad')
-            self._problem = f'frame refused: {reason}'
+            self._say_of_newest(rejected=reason)
 
     def mark_failed(self, reason: str) -> None:
         """Count a taken frame as one that could not be processed."""
         with self._lock:
             self._count('failed')
-            self._problem = f'frame failed: {reason}'
+            self._say_of_newest(failed=reason)
+
+    def mark_stale(self, age: float) -> None:
+        """Count a taken frame as too old to process, with its age in seconds."""
+        with self._lock:
+            self._count('stale')
+            self._say_of_newest(stale=age)
 
     def mark_unwanted(self) -> None:
         """Count a taken frame as one whose results nobody wanted."""
         with self._lock:
             self._count('unwanted')
+            self._say_of_newest()
 
     @property
     def counts(self) -> Counts:
@@ -161,23 +183,28 @@ class CameraStream:
         with self._lock:
             return self._counts
 
-    @property
-    def problem(self) -> str:
-        """What was wrong with the newest frame that was looked at; empty if nothing."""
+    def observe(self) -> Observations:
+        """Return what was observed; trouble with stamps only since this was last called."""
+        now = time.monotonic()
         with self._lock:
-            return self._problem
+            newest = self._arrivals.newest
+            return Observations(
+                since=now - self._since,
+                age=None if newest is None else now - newest,
+                input_rate=self._arrivals.rate.hertz(now),
+                output_rate=self._published.hertz(now),
+                latencies=self._published.values(now),
+                rejected=self._rejected,
+                failed=self._failed,
+                stale=self._stale,
+                frozen=self._arrivals.frozen,
+                clock=self._arrivals.drain_clock_trouble(),
+            )
 
-    @property
-    def age(self) -> float | None:
-        """Seconds since a frame last arrived; None before the first."""
-        with self._lock:
-            return None if self._arrival is None else time.monotonic() - self._arrival
-
-    def drain_latencies(self) -> list[float]:
-        """Return the latencies of the frames processed since the last call, in seconds."""
-        with self._lock:
-            latencies, self._latencies = self._latencies, []
-            return latencies
+    def _say_of_newest(
+        self, rejected: str = '', failed: str = '', stale: float | None = None
+    ) -> None:
+        self._rejected, self._failed, self._stale = rejected, failed, stale
 
     def _count(self, outcome: str) -> None:
         self._counts = replace(self._counts, **{outcome: getattr(self._counts, outcome) + 1})

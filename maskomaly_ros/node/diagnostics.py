@@ -14,15 +14,17 @@
 
 """What the node says of itself on /diagnostics, once a second.
 
-Named by the conventions of diagnostic_updater: `<node>: <task>`.
+Named by the conventions of diagnostic_updater: `<node>: <task>`. docs/operations.md explains every
+state and value.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,14 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from maskomaly_ros.detector import Detector
-from maskomaly_ros.node.camera import CameraStream, Counts
+from maskomaly_ros.node.gpu import Gpu
+from maskomaly_ros.node.health import Condition, Limits, conditions
+from maskomaly_ros.node.worker import Camera, WorkerState
+from maskomaly_ros.queries import bundled_queries_file
 
 PERIOD = 1.0
+
+_UNKNOWN = '-'
 
 
 class Diagnostics:
@@ -43,114 +50,140 @@ class Diagnostics:
     Args:
         node: owns the publisher and the timer.
         phase: returns the state of the lifecycle: `unconfigured`, `inactive` or `active`.
+        limits: returns from when on a camera is in trouble.
 
     Attributes:
-        timings: returns the seconds that the last batch spent in each stage; to be replaced.
+        worker: returns how the worker is; to be replaced.
+        problem: why the node is not configured; empty where that is as it should be.
 
     """
 
-    def __init__(self, node: Node, phase: Callable[[], str]) -> None:
+    def __init__(self, node: Node, phase: Callable[[], str], limits: Callable[[], Limits]) -> None:
         self._node = node
         self._phase = phase
+        self._limits = limits
         self._prefix = node.get_fully_qualified_name().lstrip('/')
-        self._cameras: list[_CameraTask] = []
-        self._detector: Detector | None = None
-        self.timings: Callable[[], dict[str, float]] = dict
+        self._cameras: tuple[Camera, ...] = ()
+        self._fixed: dict[str, object] = {}
+        self._gpu: Gpu | None = None
+        self.worker: Callable[[], WorkerState] = WorkerState
+        self.problem = ''
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         clock = Clock(clock_type=ClockType.STEADY_TIME)  # simulated time may stand still
-        self._timer = node.create_timer(PERIOD, self._publish, clock=clock)
+        self._timer = node.create_timer(PERIOD, self.publish, clock=clock)
 
-    def watch(self, detector: Detector, streams: Sequence[CameraStream]) -> None:
-        """Report on a detector and its cameras from now on."""
-        self._detector = detector
-        self._cameras = [_CameraTask(stream) for stream in streams]
+    def watch(
+        self, detector: Detector, queries_file: str | None, cameras: Sequence[Camera]
+    ) -> None:
+        """Report on a detector and its cameras from now on.
+
+        Args:
+            detector: finds obstacles.
+            queries_file: path that it was configured with; None for that of its checkpoint.
+            cameras: of the node.
+
+        """
+        network = detector.network
+        file = Path(queries_file) if queries_file else bundled_queries_file(network.name)
+        self._cameras = tuple(cameras)
+        self._gpu = Gpu(network.device)
+        self._fixed = {
+            'device': network.device,
+            'precision': network.precision,
+            'checkpoint': network.name,
+            'checkpoint sha256': network.sha256,
+            'queries file': file or 'none',
+            'queries sha256': _hash(file),
+        }
+        self.problem = ''
 
     def forget(self) -> None:
         """Report on nothing but the phase."""
-        self._detector = None
-        self._cameras = []
-        self.timings = dict
+        self._cameras = ()
+        self._gpu = None
+        self._fixed = {}
+        self.worker = WorkerState
 
-    def _publish(self) -> None:
-        phase = self._phase()
+    def publish(self, phase: str = '') -> None:
+        """Publish the state now, in another phase than that of the lifecycle if given."""
+        phase = phase or self._phase()
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.status = [self._network_status(phase)]
-        message.status += [task.status(self._prefix, phase == 'active') for task in self._cameras]
+        message.status += [self._camera_status(camera, phase) for camera in self._cameras]
         self._publisher.publish(message)
 
     def _network_status(self, phase: str) -> DiagnosticStatus:
-        values: dict[str, object] = {'memory (MB)': f'{_resident_bytes() / 1e6:.0f}'}
-        hardware = ''
-        if self._detector is not None:
-            network = self._detector.network
-            hardware = str(network.device)
+        worker = self.worker()
+        values = {**self._fixed, 'memory (MB)': f'{_resident_bytes() / 1e6:.0f}'}
+        if self._gpu is not None:
+            values |= self._gpu.values()
+            busy = 0.0 if worker.busy_since is None else time.monotonic() - worker.busy_since
+            values |= {f'{stage} (ms)': _ms(t) for stage, t in worker.timings.items()}
             values |= {
-                'device': network.device,
-                'precision': network.precision,
-                'checkpoint': network.name,
-                'sha256': network.sha256,
+                'frames in last batch': worker.batch,
+                'batch under way for (s)': f'{busy:.1f}',
+                'last problem': worker.last_problem or 'none',
             }
-            if network.device.type == 'cuda':
-                import torch
-
-                reserved = torch.cuda.memory_reserved(network.device)
-                values['device memory (MB)'] = f'{reserved / 1e6:.0f}'
-            for stage, seconds in self.timings().items():
-                values[f'{stage} (ms)'] = f'{1e3 * seconds:.1f}'
-        return DiagnosticStatus(
-            level=DiagnosticStatus.OK,
-            name=f'{self._prefix}: network',
-            message=phase,
-            hardware_id=hardware,
-            values=_key_values(values),
-        )
-
-
-class _CameraTask:
-    """What is said of one camera: counts since it was configured, rates since it was last said."""
-
-    def __init__(self, stream: CameraStream) -> None:
-        self._stream = stream
-        self._counts = Counts()
-        self._time = time.monotonic()
-
-    def status(self, prefix: str, is_active: bool) -> DiagnosticStatus:
-        """Return the state of the camera, most specific cause first."""
-        stream = self._stream
-        counts, before = stream.counts, self._counts
-        now = time.monotonic()
-        seconds = now - self._time
-        self._counts, self._time = counts, now
-        values: dict[str, object] = asdict(counts)
-        values['input rate (Hz)'] = f'{(counts.received - before.received) / seconds:.1f}'
-        values['output rate (Hz)'] = f'{(counts.processed - before.processed) / seconds:.1f}'
-        latencies = stream.drain_latencies()
-        if latencies:
-            for percent in (50, 95):
-                latency = 1e3 * np.percentile(latencies, percent)
-                values[f'latency from stamp p{percent} (ms)'] = f'{latency:.0f}'
-        age = stream.age
-        if age is not None:
-            values['age of last frame (s)'] = f'{age:.1f}'
-        level, message = DiagnosticStatus.OK, 'OK'
-        if not is_active:
-            message = 'inactive'
-        elif stream.problem:
-            level, message = DiagnosticStatus.ERROR, stream.problem
-        elif counts.received == 0:
-            level, message = DiagnosticStatus.WARN, 'no frame received yet'
+        throttling = values.get('GPU throttling', 'none')
+        level, text = DiagnosticStatus.OK, phase
+        if self.problem or worker.problem:
+            level, text = DiagnosticStatus.ERROR, f'{phase}: {self.problem or worker.problem}'
+        elif throttling != 'none':
+            level, text = DiagnosticStatus.WARN, f'{phase}: the GPU is throttled: {throttling}'
         return DiagnosticStatus(
             level=level,
-            name=f'{prefix}: camera {stream.topic.name}',
-            message=message,
-            hardware_id=stream.topic.name,
+            name=f'{self._prefix}: network',
+            message=text,
+            hardware_id=str(self._fixed.get('device', '')),
+            values=_key_values({'state': phase, **values}),
+        )
+
+    def _camera_status(self, camera: Camera, phase: str) -> DiagnosticStatus:
+        stream = camera.stream
+        topic = stream.topic.name
+        seen = replace(stream.observe(), publishers=self._node.count_publishers(topic))
+        found = [Condition(DiagnosticStatus.OK, phase)]
+        if phase == 'active':
+            found = conditions(seen, self._limits())
+        latencies = dict.fromkeys((50, 95), _UNKNOWN)
+        if seen.latencies:
+            latencies = {p: _ms(np.percentile(seen.latencies, p)) for p in latencies}
+        values = {
+            'state': found[0].state,
+            'also': '; '.join(map(str, found[1:])) or 'none',
+            **asdict(stream.counts),
+            'input rate (Hz)': f'{seen.input_rate:.1f}',
+            'output rate (Hz)': f'{seen.output_rate:.1f}',
+            **{f'latency from stamp p{p} (ms)': text for p, text in latencies.items()},
+            'age of last frame (s)': _UNKNOWN if seen.age is None else f'{seen.age:.1f}',
+            'same picture for (s)': f'{seen.frozen:.1f}',
+            'clock': seen.clock or 'OK',
+            'publishers': seen.publishers,
+            'results wanted': 'yes' if camera.outputs.are_wanted else 'no',
+        }
+        return DiagnosticStatus(
+            level=max(condition.level for condition in found),
+            name=f'{self._prefix}: camera {topic}',
+            message=str(found[0]),
+            hardware_id=topic,
             values=_key_values(values),
         )
 
 
 def _key_values(values: dict[str, object]) -> list[KeyValue]:
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+
+
+def _ms(seconds: float) -> str:
+    return f'{1e3 * seconds:.1f}'
+
+
+def _hash(file: Path | None) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file else 'none'
+    except OSError:  # it was read when the detector was made, and may be gone since
+        return 'unreadable'
 
 
 def _resident_bytes() -> int:

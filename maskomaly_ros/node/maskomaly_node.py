@@ -84,11 +84,15 @@ class MaskomalyNode(LifecycleNode):
         self._load_detector = load_detector or _load_from_checkpoint
         self._resolve_topics = partial(resolve_camera_topics, self)
         self._settings = Parameters(self, self._resolve_topics)
-        self._diagnostics = Diagnostics(self, lambda: self.phase)
+        self._diagnostics = Diagnostics(
+            self, lambda: self.phase, lambda: self._settings.live.limits
+        )
         self._detector: Detector | None = None
         self._cameras: tuple[Camera, ...] = ()
         self._camera_subscriptions: list[Subscription] = []
         self._worker: Worker | None = None
+        self._problem = ''
+        self._device_is_lost = self.create_guard_condition(self._recover)
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._change_state_if_possible
 
@@ -119,23 +123,27 @@ class MaskomalyNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, try it once, and create the publishers."""
+        self._diagnostics.publish('configuring')  # loading keeps the timer waiting
         try:
             self._configure()
         except MaskomalyError as error:
-            self.get_logger().error(f'cannot configure: {error}')
-        except Exception:  # a library's; where it came from is all there is to say
+            problem = f'cannot configure: {error}'
+            self.get_logger().error(problem)
+        except Exception as error:  # a library's; where it came from is all there is to say
+            problem = f'cannot configure: {error!r}'
             self.get_logger().error(f'cannot configure:\n{traceback.format_exc()}')
         else:
             return super().on_configure(state)
-        self._release()
+        self._release(problem)
         return TransitionCallbackReturn.FAILURE
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe to the cameras."""
         try:
             self._activate()
-        except Exception:  # rclpy would drop it without a word
+        except Exception as error:  # rclpy would drop it without a word
             self.get_logger().error(f'cannot activate:\n{traceback.format_exc()}')
+            self._problem = f'cannot activate: {error!r}'
             return TransitionCallbackReturn.ERROR
         return super().on_activate(state)
 
@@ -143,7 +151,7 @@ class MaskomalyNode(LifecycleNode):
         """Fall silent; waits for the batch that the network is busy with."""
         result = super().on_deactivate(state)
         self.stop_working()
-        return result
+        return TransitionCallbackReturn.ERROR if self._problem else result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the network and destroy the publishers."""
@@ -157,8 +165,11 @@ class MaskomalyNode(LifecycleNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything, so that the node can be configured again."""
-        self.get_logger().error(f'transition from {state.label} failed; configure the node again')
-        self._release()
+        self.get_logger().error(
+            f'{self._problem}; the node, {state.label}, has to be configured anew'
+        )
+        self._release(self._problem)
+        self._problem = ''
         return TransitionCallbackReturn.SUCCESS
 
     def stop_working(self, timeout: float | None = None) -> bool:
@@ -192,7 +203,7 @@ class MaskomalyNode(LifecycleNode):
         for topic in self._resolve_topics(load.camera_topics):
             self._cameras += (Camera(CameraStream(topic), Outputs(self, topic.outputs)),)
         self._detector = detector
-        self._diagnostics.watch(detector, self.streams)
+        self._diagnostics.watch(detector, load.queries_file, self._cameras)
         network = detector.network
         self.get_logger().info(
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
@@ -203,17 +214,20 @@ class MaskomalyNode(LifecycleNode):
         from maskomaly_ros.node.worker import Worker
 
         assert self._detector is not None, 'the state machine configures first'
-        worker = Worker(self, self._detector, self._cameras, lambda: self._settings.live)
+        worker = Worker(
+            self, self._detector, self._cameras, lambda: self._settings.live, self._lose_device
+        )
         self._worker = worker
         worker.start()
-        self._diagnostics.timings = lambda: worker.timings
+        self._diagnostics.worker = lambda: worker.state
         self._subscribe(worker)
         names = ', '.join(stream.topic.name for stream in self.streams)
         self.get_logger().info(f'active; waiting for frames of {names}')
 
-    def _release(self) -> None:
+    def _release(self, problem: str = '') -> None:
         self.stop_working()
         self._diagnostics.forget()
+        self._diagnostics.problem = problem
         self._settings.detach()
         for camera in self._cameras:
             camera.outputs.destroy()
@@ -223,8 +237,12 @@ class MaskomalyNode(LifecycleNode):
 
     def _subscribe(self, worker: Worker) -> None:
         def receive(stream: CameraStream, serialized: bytes) -> None:
-            stream.offer(serialized)
+            stream.offer(serialized, clock.now().nanoseconds)
             worker.wake()
+
+        clock = self.get_clock()
+        for stream in self.streams:
+            stream.restart()
 
         self._camera_subscriptions = [
             self.create_subscription(
@@ -238,6 +256,19 @@ class MaskomalyNode(LifecycleNode):
             )
             for stream in self.streams
         ]
+
+    def _lose_device(self, reason: str) -> None:
+        """Leave it to the executor's thread to process an error of the device."""
+        self._problem = f'the device is lost: {reason}'
+        self._device_is_lost.trigger()
+
+    def _recover(self) -> None:
+        """Go through error processing; then, where the node starts itself, start again."""
+        if not self._problem or self.phase != 'active':
+            return
+        self.trigger_deactivate()
+        if self.get_parameter('autostart').value and not self.autostart():
+            raise MaskomalyError('the device is lost and does not come back; see above')
 
     def _change_state_if_possible(
         self, request: ChangeState.Request, response: ChangeState.Response

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -38,6 +38,7 @@ from rclpy.parameter import Parameter
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import BACKENDS
+from maskomaly_ros.node.health import Limits
 from maskomaly_ros.parameters import (
     LoadSettings,
     calibrated_values,
@@ -58,6 +59,7 @@ class LiveSettings:
         overlay_opacity: in [0, 1].
         jpeg_quality: 1 to 100.
         max_image_pixels: larger frames are refused.
+        limits: from when on a camera is in trouble.
 
     """
 
@@ -66,6 +68,7 @@ class LiveSettings:
     overlay_opacity: float
     jpeg_quality: int
     max_image_pixels: int
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class _Declaration:
 
 
 _FRACTION = (0.0, 1.0)
+_SECONDS = (0.0, 3600.0)
+_HERTZ = (0.0, 1000.0)
 _DECLARATIONS = {
     'camera_topics': _Declaration(
         Type.STRING_ARRAY,
@@ -217,6 +222,42 @@ _DECLARATIONS = {
         33554432,
         limits=(1, 2**30),
     ),
+    'max_age': _Declaration(
+        Type.DOUBLE,
+        'Frames that are older by their stamp, in seconds, are not processed; 0: any age.',
+        0.0,
+        limits=_SECONDS,
+    ),
+    'timeout_warn': _Declaration(
+        Type.DOUBLE,
+        'Seconds without a frame from which a camera is reported as WARN; 0: never.',
+        1.0,
+        limits=_SECONDS,
+    ),
+    'timeout_error': _Declaration(
+        Type.DOUBLE,
+        'Seconds without a frame from which a camera is reported as ERROR; 0: never.',
+        3.0,
+        limits=_SECONDS,
+    ),
+    'rate_warn': _Declaration(
+        Type.DOUBLE,
+        'Rate in Hz below which a camera is reported as WARN; 0: any rate.',
+        0.0,
+        limits=_HERTZ,
+    ),
+    'rate_error': _Declaration(
+        Type.DOUBLE,
+        'Rate in Hz below which a camera is reported as ERROR; 0: any rate.',
+        0.0,
+        limits=_HERTZ,
+    ),
+    'frozen_after': _Declaration(
+        Type.DOUBLE,
+        'Seconds of the same picture from which a camera is reported as frozen; 0: never.',
+        3.0,
+        limits=_SECONDS,
+    ),
     'autostart': _Declaration(
         Type.BOOL,
         'Configure and activate when the process starts.',
@@ -324,6 +365,7 @@ class Parameters:
             overlay_opacity=values['overlay_opacity'],
             jpeg_quality=values['jpeg_quality'],
             max_image_pixels=values['max_image_pixels'],
+            limits=Limits(**{field.name: values[field.name] for field in fields(Limits)}),
         )
         return load, live
 

@@ -21,9 +21,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rclpy.node import Node
 from std_msgs.msg import Header
@@ -31,6 +32,7 @@ from std_msgs.msg import Header
 from maskomaly_ros.detector import Detection, Detector
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node.camera import CameraStream
+from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
 from maskomaly_ros.node.outputs import Outputs
 from maskomaly_ros.node.parameters import LiveSettings
@@ -65,16 +67,60 @@ class _Throttle:
         return True
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """What is kept of an exception. Its traceback holds tensors, and memory may be what lacks."""
+
+    reason: str
+    traceback: str
+    is_memory: bool
+    is_device: bool
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        return cls(
+            f'{type(error).__name__}: {error}',
+            ''.join(traceback.format_exception(error)),
+            isinstance(error, torch.cuda.OutOfMemoryError),
+            isinstance(error, getattr(torch, 'AcceleratorError', ()))
+            or (type(error) is RuntimeError and str(error).startswith('CUDA error')),
+        )
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """How the worker is; replaced as a whole.
+
+    Attributes:
+        timings: seconds that the last batch spent in each stage.
+        batch: frames in the last batch.
+        problem: why the last batch failed; empty if it did not.
+        last_problem: why a batch last failed; empty if none ever did.
+        busy_since: when the batch under way began, by time.monotonic; None between batches.
+
+    """
+
+    timings: dict[str, float] = field(default_factory=dict)
+    batch: int = 0
+    problem: str = ''
+    last_problem: str = ''
+    busy_since: float | None = None
+
+
 class Worker:
     """Runs the detector on the newest frames of all cameras, batch after batch, in a thread.
 
     Each batch has the frame of every camera that has one waiting when the thread comes for them.
+    Where a batch fails, its frames are tried again one by one, so that a camera pays only for its
+    own frame. The thread ends by itself only where the device is lost.
 
     Args:
         node: for its log and its clock.
         detector: finds obstacles.
         cameras: of the same node.
         settings: returns the live settings; asked once a batch.
+        on_device_lost: called in the thread with the reason when the device needs to be set up
+            anew.
 
     """
 
@@ -84,17 +130,21 @@ class Worker:
         detector: Detector,
         cameras: Sequence[Camera],
         settings: Callable[[], LiveSettings],
+        on_device_lost: Callable[[str], None],
     ) -> None:
         self._log = node.get_logger()
         self._clock = node.get_clock()
         self._detector = detector
         self._cameras = tuple(cameras)
         self._settings = settings
+        self._on_device_lost = on_device_lost
         self._may_log = _Throttle()
         self._wake = threading.Event()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._run, name='maskomaly worker', daemon=True)
-        self.timings: dict[str, float] = {}
+        self._timings: dict[str, float] = {}
+        self._problem = ''
+        self.state = WorkerState()
 
     def start(self) -> None:
         """Start the thread."""
@@ -124,9 +174,19 @@ class Worker:
             self._wake.wait()
             self._wake.clear()
             settings = self._settings()
+            start = time.monotonic()
             frames = [f for f in (self._next_frame(c, settings) for c in self._cameras) if f]
             if frames:
+                self._timings = {'decoding': time.monotonic() - start}
+                self._problem = ''
+                self.state = replace(self.state, busy_since=start)
                 self._process(frames, settings)
+                self.state = WorkerState(
+                    timings=self._timings,
+                    batch=len(frames),
+                    problem=self._problem,
+                    last_problem=self._problem or self.state.last_problem,
+                )
         for camera in self._cameras:
             if camera.stream.take() is not None:
                 camera.stream.mark_unwanted()
@@ -138,6 +198,15 @@ class Worker:
             return None
         if self._is_stopping or not camera.outputs.are_wanted:
             stream.mark_unwanted()
+            return None
+        age, max_age = self._age(stamp_of(serialized)), settings.limits.max_age
+        if 0 < max_age < age:
+            stream.mark_stale(age)
+            if self._may_log(f'stale {stream.topic.name}'):
+                self._log.warning(
+                    f'{stream.topic.name}: frame skipped: it is {age:.2f} s old, max_age is '
+                    f'{max_age:g} s ({stream.counts.stale} stale of {stream.counts.received})'
+                )
             return None
         try:
             header, picture = decode_frame(
@@ -156,15 +225,45 @@ class Worker:
             return None
         return _Frame(camera, header, picture)
 
-    def _process(self, frames: Sequence[_Frame], settings: LiveSettings) -> None:
+    def _age(self, stamp: int | None) -> float:
+        return 0.0 if stamp is None else (self._clock.now().nanoseconds - stamp) / 1e9
+
+    def _process(
+        self, frames: Sequence[_Frame], settings: LiveSettings, *, is_retry: bool = False
+    ) -> None:
+        failure = None
         try:
             detections = self._detector.detect([frame.picture for frame in frames])
         except Exception as error:
-            self._report_failure('the network', error, frames)
+            failure = _Failure.of(error)
+        if failure is None:
+            start = time.monotonic()
+            for frame, detection in zip(frames, detections, strict=True):
+                self._publish(frame, detection, settings)
+            self._timings |= detections[0].timings | {'publishing': time.monotonic() - start}
             return
-        self.timings = detections[0].timings
-        for frame, detection in zip(frames, detections, strict=True):
-            self._publish(frame, detection, settings)
+        if failure.is_memory:
+            torch.cuda.empty_cache()
+        if failure.is_device:
+            self._report_failure('the network', failure, frames)
+            self._is_stopping = True
+            self._on_device_lost(failure.reason)
+        elif is_retry or (len(frames) == 1 and not failure.is_memory):
+            self._report_failure('the network', failure, frames)
+        else:
+            if self._may_log('retry'):
+                self._log.warning(
+                    f'the network failed on a batch of {len(frames)}, trying one camera at a '
+                    f'time: {failure.reason}'
+                )
+            for frame in frames:
+                self._process_again(frame, settings)
+
+    def _process_again(self, frame: _Frame, settings: LiveSettings) -> None:
+        if self._is_stopping:
+            frame.camera.stream.mark_unwanted()
+        else:
+            self._process([frame], settings, is_retry=True)
 
     def _publish(self, frame: _Frame, detection: Detection, settings: LiveSettings) -> None:
         if self._is_stopping:
@@ -173,18 +272,19 @@ class Worker:
         try:
             frame.camera.outputs.publish(detection, frame.header, settings)
         except Exception as error:
-            self._report_failure('publishing', error, [frame])
+            self._report_failure('publishing', _Failure.of(error), [frame])
             return
         stamp = frame.header.stamp
-        latency = self._clock.now().nanoseconds - (stamp.sec * 10**9 + stamp.nanosec)
-        frame.camera.stream.mark_processed(latency / 1e9)
+        frame.camera.stream.mark_processed(self._age(stamp.sec * 10**9 + stamp.nanosec))
 
-    def _report_failure(self, what: str, error: Exception, frames: Sequence[_Frame]) -> None:
+    def _report_failure(self, what: str, failure: _Failure, frames: Sequence[_Frame]) -> None:
+        problem = f'{what} raised {failure.reason}'
+        self._problem = problem
         for frame in frames:
-            frame.camera.stream.mark_failed(f'{what} raised {type(error).__name__}: {error}')
+            frame.camera.stream.mark_failed(problem)
         if self._may_log(what):
             names = ', '.join(frame.camera.stream.topic.name for frame in frames)
             self._log.error(
                 f'{what} failed on a frame of {names}; the next ones will be tried\n'
-                + ''.join(traceback.format_exception(error))
+                + failure.traceback
             )

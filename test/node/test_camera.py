@@ -95,21 +95,23 @@ def test_topics_that_cannot_be_served_are_named(
 def test_the_newest_frame_waits() -> None:
     stream = CameraStream(CameraTopic('/image', False, '/anomaly'))
     assert stream.take() is None
-    assert stream.age is None
+    assert stream.observe().age is None
     for frame in (b'1', b'2', b'3'):
         stream.offer(frame)
     assert stream.take() == b'3'
     assert stream.take() is None
-    assert stream.age is not None
+    assert stream.observe().age is not None
     stream.mark_processed(0.25)
     stream.offer(b'4')
     assert stream.take() == b'4'
     stream.mark_bad('torn')
-    assert 'torn' in stream.problem
+    assert stream.observe().rejected == 'torn'
     counts = stream.counts
     assert (counts.received, counts.replaced, counts.processed, counts.bad) == (4, 2, 1, 1)
-    assert stream.drain_latencies() == [0.25]
-    assert stream.drain_latencies() == []
+    assert stream.observe().latencies == (0.25,)
+    stream.restart()
+    assert stream.observe().latencies == ()
+    assert stream.counts == counts
 
 
 def test_every_frame_is_accounted_for_between_threads() -> None:
@@ -128,6 +130,7 @@ def test_every_frame_is_accounted_for_between_threads() -> None:
         lambda: stream.mark_processed(0.0),
         lambda: stream.mark_bad(''),
         lambda: stream.mark_failed(''),
+        lambda: stream.mark_stale(1.0),
         stream.mark_unwanted,
     ]
     taken: list[int] = []
@@ -144,6 +147,6 @@ def test_every_frame_is_accounted_for_between_threads() -> None:
     assert taken == sorted(set(taken))
     assert taken[-1] == offered - 1
     assert counts.received == offered
-    outcomes = (counts.processed, counts.bad, counts.failed, counts.unwanted)
+    outcomes = (counts.processed, counts.bad, counts.failed, counts.stale, counts.unwanted)
     assert sum(outcomes) == len(taken)
     assert counts.replaced == offered - len(taken)
