@@ -86,6 +86,7 @@ EXTRAS = {
         'ros-sensor-msgs',
         'ros-std-msgs',
     ],
+    'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     'replay': ['av', 'rosbags'],
     'evaluate': ['matplotlib', 'scikit-learn'],
     'test': [

@@ -53,6 +53,7 @@ HEADER = """\
 DISTRIBUTIONS = {
     'cv2': 'opencv-python',
     'PIL': 'pillow',
+    'pynvml': 'nvidia-ml-py',
     'sklearn': 'scikit-learn',
     'yaml': 'pyyaml',
 }
