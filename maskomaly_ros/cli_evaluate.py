@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from maskomaly_ros.cli_common import (
@@ -34,6 +36,7 @@ from maskomaly_ros.cli_common import (
     MaybeFloat,
     MaybePath,
     MaybeStr,
+    MaybeStrs,
     Precision,
     Size,
     load,
@@ -46,7 +49,9 @@ from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
+    from maskomaly_ros.evaluation.datasets import Dataset
     from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult, SemanticEvaluation
+    from maskomaly_ros.evaluation.score_files import ScoreFolder
     from maskomaly_ros.queries import Queries
 
 Datasets = Annotated[
@@ -54,8 +59,17 @@ Datasets = Annotated[
     typer.Option(
         '--dataset',
         metavar='LAYOUT:PATH',
-        help='Data set; layouts: anomaly_track, obstacle_track, plain (folders images and '
-        'labels), and with classes camvid, idd_lite. Repeat for more.',
+        help='Data set; layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, '
+        'fishyscapes_static, fishyscapes_lost_and_found, street_hazards, lost_and_found, plain '
+        '(folders images and labels); with classes: camvid, idd_lite. Repeat for more.',
+    ),
+]
+Cache = Annotated[
+    MaybePath,
+    typer.Option(
+        metavar='FOLDER',
+        help='Keep the outputs of the network here: an interrupted run goes on where it was, and '
+        'the next one does not run the network again.',
     ),
 ]
 
@@ -70,13 +84,36 @@ def evaluate(
     methods: Annotated[
         MaybeStr,
         typer.Option(
-            help='Comma-separated: maskomaly, reject+borders, reject, accept, baseline; '
-            'default: all.'
+            help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, '
+            'reject+borders, reject, accept, baseline, eam, rba, mask2anomaly, max-softmax, '
+            'max-logit, energy, entropy, sml, odin-temperature; or none, for score files alone. '
+            'Default: all.'
         ),
     ] = None,
     components: Annotated[
         bool, typer.Option('--components', help='Component metrics as well.')
     ] = False,
+    scores: Annotated[
+        MaybeStrs,
+        typer.Option(
+            metavar='[NAME=]FOLDER',
+            help="Evaluate score files of the SegmentMeIfYouCan benchmark's form too: a folder "
+            'with {image}.hdf5, or DATASET/ or METHOD/DATASET/ in it. Repeat for more.',
+        ),
+    ] = None,
+    save_scores: Annotated[
+        MaybePath,
+        typer.Option(metavar='FOLDER', help='Write score files of all methods here.'),
+    ] = None,
+    statistics: Annotated[
+        MaybeStr,
+        typer.Option(
+            metavar='LAYOUT:PATH',
+            help='Images for the class statistics of sml, such as the training set; default: '
+            'those of the data set itself.',
+        ),
+    ] = None,
+    cache: Cache = None,
     device: Device = 'auto',
     precision: Precision = 'float32',
     input_size: Size = None,
@@ -90,48 +127,97 @@ def evaluate(
     """
     from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
-    from maskomaly_ros.evaluation.evaluate import METHODS
+    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation, class_statistics
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
     from maskomaly_ros.evaluation.evaluate import evaluate_semantics as measure_semantics
+    from maskomaly_ros.evaluation.methods import check_methods, default_methods
+    from maskomaly_ros.queries import Queries
+    from maskomaly_ros.scoring import ScoringParameters
 
     datasets = [open_dataset(specification) for specification in dataset]
-    network = load(checkpoint, device, precision, input_size)
-    known = find_queries(network, queries)
-    parameters = known.scoring_parameters()
-    Detector(network, DetectorConfig(parameters))  # refuses queries of another network
-    chosen = (
-        [name.strip() for name in methods.split(',')]
-        if methods
-        else [m for m in METHODS if m != 'accept' or parameters.anomalous_queries]
-    )
+    ordinary = open_dataset(statistics) if statistics else None
+    score_folders = {each.name: _find_scores(scores or [], each) for each in datasets}
+    chosen: list[str] = []
+    network, known, parameters = None, Queries(checkpoint='none'), ScoringParameters()
+    if methods != 'none':
+        network = load(checkpoint, device, precision, input_size)
+        known = find_queries(network, queries)
+        parameters = known.scoring_parameters()
+        Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+        chosen = (
+            [name.strip() for name in methods.split(',')]
+            if methods
+            else list(default_methods(parameters))
+        )
+        check_methods(chosen, parameters)
     evaluations: list[Evaluation | SemanticEvaluation] = []
     with progress() as bars:
+        found = (
+            class_statistics(network, ordinary, cache=cache, progress=bars)
+            if ordinary and network and 'sml' in chosen
+            else None
+        )
         for each in datasets:
-            evaluations.append(
-                measure(
-                    network,
-                    each,
-                    parameters,
-                    chosen,
-                    components=components,
-                    progress=bars,
+            if each.layout.task == 'anomaly':
+                evaluations.append(
+                    measure(
+                        network,
+                        each,
+                        parameters,
+                        chosen,
+                        components=components,
+                        scores=score_folders[each.name],
+                        save_scores=save_scores,
+                        cache=cache,
+                        statistics=found,
+                        progress=bars,
+                    )
                 )
-                if each.layout.task == 'anomaly'
-                else measure_semantics(network, each, progress=bars)
-            )
+            elif network is None:
+                raise MaskomalyError(
+                    f'layout {each.layout_name} has classes, which score files do not have'
+                )
+            else:
+                evaluations.append(measure_semantics(network, each, cache=cache, progress=bars))
     for evaluation in evaluations:
         _print_evaluation(evaluation, known)
     if json_file:
         content = {
-            'checkpoint': network.name,
-            'checkpoint_sha256': network.sha256,
-            'input_size': asdict(network.input_size),
-            'precision': network.precision,
+            'checkpoint': network.name if network else None,
+            'checkpoint_sha256': network.sha256 if network else None,
+            'input_size': asdict(network.input_size) if network else None,
+            'precision': network.precision if network else None,
             'parameters': asdict(parameters),
-            'datasets': [asdict(evaluation) for evaluation in evaluations],
+            'datasets': [
+                asdict(evaluation)
+                if isinstance(evaluation, SemanticEvaluation)
+                else evaluation.as_dict()
+                for evaluation in evaluations
+            ],
         }
         write(json_file, json.dumps(without_nan(content), indent=2) + '\n')
-    _report_skipped({e.dataset: e.skipped for e in evaluations})
+    skipped = {e.dataset: e.skipped for e in evaluations}
+    if ordinary and ordinary.skipped:
+        skipped[ordinary.name] = {**skipped.get(ordinary.name, {}), **ordinary.skipped}
+    _report_skipped(skipped)
+
+
+def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolder]:
+    from maskomaly_ros.evaluation.score_files import ScoreFolder, find_scores
+
+    found = []
+    names = [sample.name for sample in dataset.samples]
+    for specification in specifications:
+        name, equals, folder = specification.partition('=')
+        path = Path(folder if equals else name).expanduser()
+        folders = find_scores(path, dataset.layout.benchmark_name or dataset.name, names)
+        if equals and len(folders) > 1:
+            raise MaskomalyError(
+                f'{path} has several methods, which cannot all be named {name}: '
+                f'{", ".join(each.method for each in folders)}'
+            )
+        found += [ScoreFolder(name if equals else f.method, f.folder) for f in folders]
+    return found
 
 
 def calibrate(
@@ -185,8 +271,21 @@ def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Quer
     OUT.print(title, style='italic', soft_wrap=True, highlight=False, markup=False)
     if isinstance(evaluation, SemanticEvaluation):
         OUT.print(_semantic_table(evaluation))
-    else:
-        OUT.print(_method_table(evaluation))
+        return
+    OUT.print(_method_table(evaluation))
+    for remark in _remarks(evaluation):
+        OUT.print(remark, soft_wrap=True, highlight=False, markup=False)
+
+
+def _remarks(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.averaged:
+        yield 'AP, FPR95 and AuROC: means over the images that have an anomaly.'
+    if any(math.isnan(r.pixels.margin_60) for r in evaluation.results.values()):
+        yield 'MDM is defined for scores in [0, 1] alone.'
+    if evaluation.statistics == evaluation.dataset:
+        yield 'sml: statistics of the classes from these very images, without their labels.'
+    elif evaluation.statistics:
+        yield f'sml: statistics of the classes from {evaluation.statistics}.'
 
 
 def _semantic_table(evaluation: SemanticEvaluation) -> Table:
@@ -202,23 +301,28 @@ def _semantic_table(evaluation: SemanticEvaluation) -> Table:
 
 
 def _method_table(evaluation: Evaluation) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     rows = {method: _columns_of(result) for method, result in evaluation.results.items()}
     table.add_column('method', no_wrap=True)
-    for name in next(iter(rows.values())):
-        table.add_column(name, justify='right')
-    table.add_column('threshold', justify='right')
-    best = [
-        (min if name == 'FPR95' else max)(columns[name] for columns in rows.values())
-        for name in next(iter(rows.values()))
-    ]
+    names = list(next(iter(rows.values())))
+    for name in names:
+        table.add_column(name, justify='right', no_wrap=True)
+    table.add_column('threshold', justify='right', no_wrap=True)
+    best: list[float] = []
+    for name in names:
+        known = [v for columns in rows.values() if not math.isnan(v := columns[name])]
+        best.append((min if name == 'FPR95' else max)(known, default=math.nan))
     for method, columns in rows.items():
         cells = [
-            f'[bold]{100 * value:.2f}[/]' if value == top else f'{100 * value:.2f}'
+            '-'
+            if math.isnan(value)
+            else f'[bold]{100 * value:.2f}[/]'
+            if round(100 * value, 2) == round(100 * top, 2)
+            else f'{100 * value:.2f}'
             for value, top in zip(columns.values(), best, strict=True)
         ]
         threshold = evaluation.results[method].pixels.best_f1_threshold
-        table.add_row(method, *cells, f'{threshold:.4f}')
+        table.add_row(escape(method), *cells, f'{threshold:.4f}')
     return table
 
 
@@ -229,6 +333,8 @@ def _columns_of(result: MethodResult) -> dict[str, float]:
         'AuROC': result.pixels.auroc,
         'best F1': result.pixels.best_f1,
         'exact AP': result.pixels.exact_ap,
+        'MDM 0.6': result.pixels.margin_60,
+        'MDM 0.7': result.pixels.margin_70,
     }
     if result.components:
         columns |= {

@@ -16,12 +16,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -44,13 +45,22 @@ class Layout:
 
     Attributes:
         images: path of an image below the data set's folder. `{name}` stands for what image and
-            label have in common (it may have folders in it), a suffix `.*` for any image format.
+            label have in common (it may have folders in it), `{number}` for digits, `{folders}`
+            for any folders that are no part of it, a suffix
+            `.*` for any image format.
         labels: path of its label.
+        others: further such pairs of paths, tried one after the other: the same data set in the
+            folders of another release of it.
+        benchmark_name: what the SegmentMeIfYouCan benchmark calls it in its files.
         values: label of each value that the label files may have: 0 not anomaly, 1 anomaly, or a
             class of `CLASS_NAMES`; 255 ignore. Any other value makes the file a broken one.
         task: `anomaly` or `semantic`: what the labels are good for.
         minimum_prediction: smallest predicted component, in pixels, of the component metrics.
         minimum_truth: smallest true component, in pixels.
+        averaged: pixel figures are means over the images that have an anomaly, not pooled.
+        listing: file with the JSON list of the images that belong to the data set, where it has
+            one; all images belong to it where that file is missing.
+        subset: the labels say which images belong to the data set, the others are not missed.
 
     """
 
@@ -60,13 +70,62 @@ class Layout:
     task: Literal['anomaly', 'semantic'] = 'anomaly'
     minimum_prediction: int = 500
     minimum_truth: int = 100
+    averaged: bool = False
+    listing: str | None = None
+    subset: bool = False
+    others: tuple[tuple[str, str], ...] = ()
+    benchmark_name: str | None = None
 
+
+_FISHYSCAPES = (
+    ('original/{name}.*', 'labels/{name}.*'),
+    ('images/{name}.*', 'labels/{name}_labels.png'),
+    ('original/{name}.*', 'labels/{name}_labels.png'),
+)
+_LOST_AND_FOUND_IMAGES = 'leftImg8bit/{name}_leftImg8bit.png'
+_NESTED_IMAGES = 'leftImg8bit/{folders}/{name}_leftImg8bit.png'
 
 LAYOUTS: Mapping[str, Layout] = {
-    'anomaly_track': Layout('images/{name}.jpg', 'labels_masks/{name}_labels_semantic.png'),
+    'anomaly_track': Layout(
+        'images/{name}.jpg',
+        'labels_masks/{name}_labels_semantic.png',
+        benchmark_name='AnomalyTrack-all',
+    ),
     'obstacle_track': Layout(
         'images/{name}.webp',
         'labels_masks/{name}_labels_semantic.png',
+        minimum_prediction=50,
+        minimum_truth=10,
+        benchmark_name='ObstacleTrack-all',
+    ),
+    'road_anomaly': Layout(
+        'frames/{name}.jpg',
+        'frames/{name}.labels/labels_semantic.png',
+        {value: int(value == 2) for value in range(256)},
+        listing='frame_list.json',
+    ),
+    'fishyscapes_static': Layout('images/{name}.*', 'labels/{name}.*', others=_FISHYSCAPES),
+    'fishyscapes_lost_and_found': Layout(
+        'images/{name}.*',
+        'labels/{name}.*',
+        subset=True,
+        others=(
+            *_FISHYSCAPES,
+            (_NESTED_IMAGES, 'fishyscapes_lostandfound/{number}_{name}_labels.png'),
+            (_NESTED_IMAGES, 'labels/{folders}/{name}_fishy-labels.png'),
+        ),
+    ),
+    'street_hazards': Layout(
+        'test/images/test/{name}.png',
+        'test/annotations/test/{name}.png',
+        {value: int(value == 14) for value in range(15)},
+        averaged=True,
+        others=(('images/test/{name}.png', 'annotations/test/{name}.png'),),
+    ),
+    'lost_and_found': Layout(
+        _LOST_AND_FOUND_IMAGES,
+        'gtCoarse/{name}_gtCoarse_labelIds.png',
+        {value: 0 if value == 1 else 1 if 2 <= value <= 200 else IGNORE for value in range(256)},
         minimum_prediction=50,
         minimum_truth=10,
     ),
@@ -106,16 +165,30 @@ class Sample:
             MaskomalyError: a file is broken, the sizes differ, or the label has a wrong value.
 
         """
-        image = _read(self.image, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-        raw = _read(self.label, cv2.IMREAD_UNCHANGED)
+        image = decode_image(read_file(self.image), self.image)
+        return image, self.read_label((image.shape[0], image.shape[1]))
+
+    def read_label(self, size: tuple[int, int] | None = None) -> Image:
+        """Read the label alone, uint8 [H, W].
+
+        Args:
+            size: height and width that it must have, those of the image.
+
+        Raises:
+            MaskomalyError: the file is broken, of another size, or has a wrong value.
+
+        """
+        raw = _decode(read_file(self.label), cv2.IMREAD_UNCHANGED, self.label)
+        if raw.ndim == 3 and raw.shape[2] == 3 and (raw == raw[..., :1]).all():
+            raw = raw[..., 0]  # grey, stored as colours
         if raw.ndim != 2 or raw.dtype.kind != 'u':
             raise MaskomalyError(
                 f'{self.label} is {raw.dtype} {list(raw.shape)}; a label has one channel of '
                 'whole numbers, and no palette'
             )
-        if raw.shape != image.shape[:2]:
+        if size is not None and raw.shape != tuple(size):
             raise MaskomalyError(
-                f'{self.image} has {image.shape[1]} x {image.shape[0]} pixels, but {self.label} '
+                f'{self.image} has {size[1]} x {size[0]} pixels, but {self.label} '
                 f'has {raw.shape[1]} x {raw.shape[0]}'
             )
         wrong = [int(v) for v in np.flatnonzero(np.bincount(raw.ravel())) if v not in self.values]
@@ -126,7 +199,8 @@ class Sample:
             )
         table = np.full(max(self.values) + 1, IGNORE, np.uint8)
         table[list(self.values)] = list(self.values.values())
-        return np.ascontiguousarray(image[..., ::-1]), table[raw]
+        label: Image = table[raw]
+        return label
 
 
 class Dataset:
@@ -148,29 +222,51 @@ class Dataset:
         split = folder.name in ('train', 'val', 'test')
         self.name = f'{folder.parent.name}/{folder.name}' if split else folder.name
         self.skipped: dict[str, str] = {}
-        images = _find(folder, self.layout.images)
-        if not images:
-            raise MaskomalyError(
-                f'no images at {folder / self.layout.images}, where layout {layout_name} has them'
-            )
-        labels = _find(folder, self.layout.labels)
-        if not labels:
-            raise MaskomalyError(
-                f'no labels at {folder / self.layout.labels}, where layout {layout_name} has them'
-            )
+        images, labels = self._find_files(folder)
+        listed = self._listed(folder)
+        names = images.keys() | labels.keys() if listed is None else listed
+        if self.layout.subset:
+            names = names & labels.keys()
         self.samples = []
-        for name in sorted(images.keys() | labels.keys()):
+        for name in sorted(names):
             found = images.get(name, []), labels.get(name, [])
             if all(len(paths) == 1 for paths in found):
                 self.samples.append(Sample(name, found[0][0], found[1][0], self.layout.values))
             else:
-                files = ', '.join(str(path) for paths in found for path in paths)
-                self._skip(name, f'one image and one label are needed, found {files}')
+                files = ', '.join(str(path) for paths in found for path in paths) or 'none'
+                self.skip(name, f'one image and one label are needed, found {files}')
         if not self.samples:
             raise MaskomalyError(
                 f'no image in {folder} has a label of the same name: images '
                 f'{self.layout.images}, labels {self.layout.labels}'
             )
+
+    def _find_files(self, folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+        patterns = (self.layout.images, self.layout.labels), *self.layout.others
+        all_found = [tuple(_find(folder, pattern) for pattern in pair) for pair in patterns]
+        for images, labels in all_found:
+            if images.keys() & labels.keys():
+                return images, labels
+        for kind, position in (('images', 0), ('labels', 1)):
+            if not any(found[position] for found in all_found):
+                places = ' or '.join(dict.fromkeys(str(folder / p[position]) for p in patterns))
+                raise MaskomalyError(
+                    f'no {kind} at {places}, where layout {self.layout_name} has them'
+                )
+        images, labels = max(all_found, key=lambda found: sum(map(bool, found)))
+        return images, labels
+
+    def _listed(self, folder: Path) -> set[str] | None:
+        if self.layout.listing is None or not (folder / self.layout.listing).is_file():
+            return None
+        path = folder / self.layout.listing
+        try:
+            names = json.loads(read_file(path))
+        except ValueError as error:
+            raise MaskomalyError(f'{path} is not JSON: {error}') from error
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise MaskomalyError(f'{path} is no list of file names')
+        return {str(Path(name).with_suffix('')) for name in names}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -187,11 +283,12 @@ class Dataset:
             try:
                 image, label = sample.read()
             except MaskomalyError as error:
-                self._skip(sample.name, str(error))
+                self.skip(sample.name, str(error))
                 continue
             yield sample, image, label
 
-    def _skip(self, name: str, reason: str) -> None:
+    def skip(self, name: str, reason: str) -> None:
+        """Log, once, that an image or label cannot be used, and remember it."""
         if name not in self.skipped:
             _LOG.warning('%s: skipped %s: %s', self.name, name, reason)
         self.skipped[name] = reason
@@ -200,13 +297,16 @@ class Dataset:
 def open_dataset(specification: str) -> Dataset:
     """Open a data set given as LAYOUT:PATH, such as `anomaly_track:/data/dataset_AnomalyTrack`.
 
+    Case, `-` and `_` do not matter in the name of a layout: AnomalyTrack is anomaly_track.
+
     Raises:
         MaskomalyError: the layout is unknown, or the folder does not exist or holds no pair of
             an image and a label.
 
     """
-    layout, _, path = specification.partition(':')
-    if layout not in LAYOUTS or not path:
+    given, _, path = specification.partition(':')
+    layout = {_plain_name(name): name for name in LAYOUTS}.get(_plain_name(given))
+    if layout is None or not path:
         raise MaskomalyError(
             f'data set {specification!r} is not LAYOUT:PATH with one of the layouts '
             f'{", ".join(LAYOUTS)}'
@@ -215,6 +315,10 @@ def open_dataset(specification: str) -> Dataset:
     if not folder.is_dir():
         raise MaskomalyError(f'data set folder {folder} does not exist')
     return Dataset(layout, folder.resolve())
+
+
+def _plain_name(layout: str) -> str:
+    return layout.replace('_', '').replace('-', '').lower()
 
 
 def write_plain(folder: Path, name: str, image: Image, label: Image) -> None:
@@ -245,23 +349,48 @@ def write_plain(folder: Path, name: str, image: Image, label: Image) -> None:
 
 def _find(folder: Path, pattern: str) -> dict[str, list[Path]]:
     """Return the files that match a pattern of `Layout`, by name."""
-    expression = re.escape(pattern).replace(r'\{name\}', '(.+)').replace(r'\.\*', r'\.[^./]+')
+    expression = (
+        re.escape(pattern)
+        .replace(r'\{name\}', '(.+)')
+        .replace(r'\{number\}', r'\d+')
+        .replace(r'\{folders\}', '.+')
+        .replace(r'\.\*', r'\.[^./]+')
+    )
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(pattern.replace('{name}', '**/*'))):
+    for path in sorted(
+        folder.glob(re.sub(r'(\{folders\}/|\{number\}_)?\{name\}', '**/*', pattern))
+    ):
         match = re.fullmatch(expression, path.relative_to(folder).as_posix())
         if match and path.suffix.lower() in _IMAGE_SUFFIXES:
             found.setdefault(match[1], []).append(path)
     return found
 
 
-def _read(path: Path, flags: int) -> NDArray[np.generic]:
-    # imread() would also return None, but not say whether the file is there, and it cannot read
-    # every path on every platform.
+def read_file(path: Path) -> bytes:
+    """Return the content of a file; MaskomalyError says why it cannot be read."""
     try:
-        content = np.fromfile(path, np.uint8)
+        return path.read_bytes()
     except OSError as error:
         raise MaskomalyError(f'cannot read {path}: {error.strerror}') from error
-    image: NDArray[np.generic] | None = cv2.imdecode(content, flags) if content.size else None
+
+
+def decode_image(content: bytes, path: Path) -> Image:
+    """Decode an image file to RGB uint8 [H, W, 3]; path is what errors name it.
+
+    Raises:
+        MaskomalyError: it cannot be decoded.
+
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.cvtColor(_decode(content, flags, path), cv2.COLOR_BGR2RGB).astype(
+        np.uint8, copy=False
+    )
+
+
+def _decode(content: bytes, flags: int, path: Path) -> NDArray[np.integer[Any]]:
+    # imread() would neither say whether the file is there nor read every path on every platform.
+    pixels = np.frombuffer(content, np.uint8)
+    image: NDArray[Any] | None = cv2.imdecode(pixels, flags) if pixels.size else None
     if image is None:
         raise MaskomalyError(f'{path} is not an image that can be decoded')
     return image

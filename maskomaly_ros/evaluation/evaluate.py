@@ -12,41 +12,73 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Measure methods side by side on the outputs of one network."""
+"""Measure methods side by side on the outputs of one network, and on score files."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.evaluation.datasets import Dataset, Image
+from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
+from maskomaly_ros.evaluation.datasets import (
+    Dataset,
+    Image,
+    Sample,
+    decode_image,
+    read_file,
+)
+from maskomaly_ros.evaluation.methods import (
+    METHODS,
+    ClassStatistics,
+    check_methods,
+    class_sums,
+    compute_scores,
+    default_methods,
+)
 from maskomaly_ros.evaluation.metrics import (
     ComponentMetrics,
     ComponentResult,
+    Curve,
+    ImageFigures,
+    ImageSummary,
     PixelMetrics,
     PixelResult,
     SemanticConfusion,
     SemanticResult,
 )
+from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.networks import MaskPrediction, Network
-from maskomaly_ros.scoring import (
-    ScoringParameters,
-    accept_map,
-    baseline_map,
-    reject_map,
-    score_map,
-)
+from maskomaly_ros.scoring import ScoringParameters
 from maskomaly_ros.training.classes import CLASS_NAMES
 
+__all__ = [
+    'METHODS',
+    'Evaluation',
+    'ImageResult',
+    'MethodResult',
+    'SemanticEvaluation',
+    'class_statistics',
+    'evaluate',
+    'evaluate_semantics',
+    'score_images',
+]
+
 T = TypeVar('T')
+R = TypeVar('R')
+FloatArray = NDArray[np.float64]
 
 
 class Progress(Protocol):
@@ -62,50 +94,38 @@ def no_progress(items: Iterable[T], total: int, text: str) -> Iterable[T]:
     return items
 
 
-Method = Callable[[MaskPrediction, ScoringParameters], Tensor]
+@dataclass(frozen=True)
+class MethodResult:
+    """Figures of one method.
 
+    Attributes:
+        pixels: pixel metrics over all images.
+        curve: the benchmark's compressed curve over all images, for PR and ROC plots.
+        components: component metrics, where they were asked for.
 
-def _maskomaly(prediction: MaskPrediction, parameters: ScoringParameters) -> Tensor:
-    return score_map(*_masks(prediction), parameters, extent=prediction.extent)
+    """
 
-
-def _reject_and_borders(prediction: MaskPrediction, parameters: ScoringParameters) -> Tensor:
-    return _maskomaly(prediction, replace(parameters, reject_weight=1.0))
-
-
-def _reject(prediction: MaskPrediction, parameters: ScoringParameters) -> Tensor:
-    return reject_map(*_masks(prediction), parameters, extent=prediction.extent)
-
-
-def _accept(prediction: MaskPrediction, parameters: ScoringParameters) -> Tensor:
-    return accept_map(*_masks(prediction), parameters, extent=prediction.extent)
-
-
-def _baseline(prediction: MaskPrediction, parameters: ScoringParameters) -> Tensor:
-    del parameters
-    return baseline_map(*_masks(prediction), extent=prediction.extent)
-
-
-def _masks(prediction: MaskPrediction) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    return prediction.mask_logits, prediction.class_logits, prediction.frame_size
-
-
-METHODS: Mapping[str, Method] = {
-    'maskomaly': _maskomaly,
-    'reject+borders': _reject_and_borders,
-    'reject': _reject,
-    'accept': _accept,
-    'baseline': _baseline,
-}
-"""Score maps by name: Algorithm 1 of the paper, the rows of its ablation, and equation 4."""
+    pixels: PixelResult
+    curve: Curve
+    components: ComponentResult | None = None
 
 
 @dataclass(frozen=True)
-class MethodResult:
-    """Figures of one method; components only where they were asked for."""
+class ImageResult:
+    """Figures of single images.
 
-    pixels: PixelResult
-    components: ComponentResult | None = None
+    Attributes:
+        name: of the image.
+        image: its path.
+        label: path of its label.
+        figures: by method; NaN where the image has no anomaly.
+
+    """
+
+    name: str
+    image: Path
+    label: Path
+    figures: dict[str, ImageFigures]
 
 
 @dataclass(frozen=True)
@@ -114,75 +134,312 @@ class Evaluation:
 
     Attributes:
         dataset: name of the data set.
+        layout: key of `LAYOUTS`.
         images: number of images that the figures are of.
+        averaged: whether AP, FPR95 and AuROC are means over images, as in StreetHazards.
         skipped: reason for each image that is missing in them, by name.
-        results: figures of each method.
+        results: figures of each method; those of score files come last.
+        per_image: every image, in order of their names.
+        statistics: images that SML has its statistics from; None without SML.
 
     """
 
     dataset: str
+    layout: str
     images: int
+    averaged: bool
     skipped: dict[str, str]
     results: dict[str, MethodResult]
+    per_image: tuple[ImageResult, ...]
+    statistics: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON; of the curves at most 500 points."""
+        content = asdict(self)
+        for method, result in self.results.items():
+            content['results'][method]['curve'] = {
+                'threshold': self._thin(result.curve.thresholds),
+                'recall': self._thin(result.curve.recall),
+                'precision': self._thin(result.curve.precision),
+                'false_positive_rate': self._thin(result.curve.false_positive_rate),
+            }
+        for image in content['per_image']:
+            image['image'], image['label'] = str(image['image']), str(image['label'])
+        return content
+
+    @staticmethod
+    def _thin(values: FloatArray) -> list[float]:
+        places = np.unique(np.linspace(0, len(values) - 1, 500).round().astype(int))
+        return [float(value) for value in values[places]]
 
 
 def evaluate(
-    network: Network,
+    network: Network | None,
     dataset: Dataset,
     parameters: ScoringParameters,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] | None = None,
     *,
     components: bool = False,
+    scores: Sequence[ScoreFolder] = (),
+    save_scores: Path | None = None,
+    cache: Path | None = None,
+    statistics: ClassStatistics | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure methods on a data set with anomaly labels; the network runs once an image.
 
+    Files are read ahead and scores measured on other threads while the network runs; what is
+    held at a time is a few images, however many there are. An image for which one method has no
+    score is skipped for all.
+
     Args:
-        network: the network.
+        network: the network; None where all scores come from files.
         dataset: the images.
-        parameters: queries and parameters of the score.
-        methods: names in `METHODS`.
+        parameters: queries and parameters of Maskomaly.
+        methods: names in `METHODS`; None takes all that the parameters allow.
         components: whether to find component metrics too. They need the result of the pixel
             metrics, so that the scores, as float16, wait in a temporary folder meanwhile: 2 bytes
             a pixel and method.
+        scores: score files of further methods.
+        save_scores: folder to write the scores of methods to; see `write_score`.
+        cache: folder that keeps the outputs of the network; see `OutputCache`.
+        statistics: of the classes, for SML; None takes them from the images of the data set
+            themselves, in a pass of its own.
         progress: see `Progress`.
 
     Raises:
         MaskomalyError: a method is unknown or lacks anomalous queries, the labels are of another
-            kind, no image could be read, or none has an anomaly.
+            kind, no image could be read, none has an anomaly, or a file cannot be written.
 
     """
-    for method in methods:
-        if method not in METHODS:
-            raise MaskomalyError(f'method {method!r} is none of {", ".join(METHODS)}')
-    if 'accept' in methods and not parameters.anomalous_queries:
-        raise MaskomalyError(
-            'method accept needs anomalous queries, and none are given; `maskomaly calibrate` '
-            'finds them'
-        )
     check_task(dataset, 'anomaly')
-    metrics = {method: PixelMetrics() for method in methods}
-    images = 0
-    with tempfile.TemporaryDirectory(prefix='maskomaly-scores-') as folder:
-        stored = _StoredScores(Path(folder))
-        for _, image, label in progress(dataset.read(), len(dataset), f'{dataset.name}: scores'):
-            prediction = network.predict([image])
-            scores = {
-                method: METHODS[method](prediction, parameters)[0].cpu().numpy()
-                for method in methods
-            }
-            for method, score in scores.items():
-                metrics[method].update(score, label)
-            if components:
-                stored.append(scores, label)
-            images += 1
-        check_images(dataset, images)
-        pixels = {method: metric.compute() for method, metric in metrics.items()}
-        found: dict[str, ComponentResult] = {}
+    if methods is None:
+        methods = default_methods(parameters) if network is not None else ()
+    check_methods(methods, parameters)
+    names = _all_names(methods, scores, network)
+    with contextlib.ExitStack() as stack:
+        if 'sml' in methods and network is not None and statistics is None:
+            if cache is None:  # the network would run twice otherwise
+                cache = Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-outputs-'))
+                )
+            statistics = class_statistics(network, dataset, cache=cache, progress=progress)
+        outputs = OutputCache(cache, network) if cache and network else None
+        stored = None
         if components:
-            found = _component_metrics(stored, dataset, pixels, progress)
-    results = {method: MethodResult(pixels[method], found.get(method)) for method in methods}
-    return Evaluation(dataset.name, images, dict(dataset.skipped), results)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-scores-'))
+            stored = _StoredScores(Path(folder))
+        metrics = {name: PixelMetrics(averaged=dataset.layout.averaged) for name in names}
+        per_image: list[ImageResult] = []
+
+        def measure(
+            sample: Sample, prediction: MaskPrediction | None, label: Image
+        ) -> dict[str, ImageSummary]:
+            found: dict[str, NDArray[Any]] = {}
+            if prediction is not None:
+                found |= compute_scores(prediction, parameters, methods, statistics)
+            for source in scores:
+                found[source.method] = source.read(sample.name, (label.shape[0], label.shape[1]))
+            summaries = {name: ImageSummary.of(score, label) for name, score in found.items()}
+            if save_scores:
+                for method in methods:
+                    folder_name = dataset.layout.benchmark_name or dataset.name
+                    write_score(save_scores, method, folder_name, sample.name, found[method])
+            if stored is not None:
+                stored.write(sample.name, found, label)
+            return summaries
+
+        run = _over_images(network if methods else None, dataset, outputs, measure)
+        for sample, summaries in progress(run, len(dataset), f'{dataset.name}: scores'):
+            for name, summary in summaries.items():
+                metrics[name].add(summary)
+            figures = {name: summary.figures for name, summary in summaries.items()}
+            per_image.append(ImageResult(sample.name, sample.image, sample.label, figures))
+            if stored is not None:
+                stored.keep(sample.name)
+        check_images(dataset, len(per_image))
+        pixels = {name: metric.compute() for name, metric in metrics.items()}
+        components_found = _component_metrics(stored, dataset, pixels, progress) if stored else {}
+        return Evaluation(
+            dataset=dataset.name,
+            layout=dataset.layout_name,
+            images=len(per_image),
+            averaged=dataset.layout.averaged,
+            skipped=dict(dataset.skipped),
+            results={
+                name: MethodResult(pixels[name], metrics[name].curve(), components_found.get(name))
+                for name in names
+            },
+            per_image=tuple(per_image),
+            statistics=statistics.source if 'sml' in methods and statistics else None,
+        )
+
+
+def _all_names(
+    methods: Sequence[str], scores: Sequence[ScoreFolder], network: Network | None
+) -> list[str]:
+    names = [*methods, *(source.method for source in scores)]
+    if not names:
+        raise MaskomalyError('there is nothing to evaluate: neither methods nor score files')
+    if methods and network is None:
+        raise MaskomalyError(f'methods {", ".join(methods)} need a network')
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise MaskomalyError(
+            f'{min(twice)} is the name of two methods; name score files otherwise: NAME=FOLDER'
+        )
+    return names
+
+
+def score_images(
+    network: Network,
+    samples: Iterable[Sample],
+    parameters: ScoringParameters,
+    methods: Sequence[str],
+    *,
+    cache: Path | None = None,
+    statistics: ClassStatistics | None = None,
+) -> Iterator[tuple[Sample, Image, Image, dict[str, NDArray[np.float32]]]]:
+    """Compute score maps for a few images, such as those to be shown.
+
+    Yields:
+        The sample, its image RGB uint8 [H, W, 3], its label uint8 [H, W] and the score maps,
+        float32 [H, W], by method.
+
+    Raises:
+        MaskomalyError: an image cannot be read, or as `compute_scores`.
+
+    """
+    outputs = OutputCache(cache, network) if cache else None
+    for sample in samples:
+        image, label = sample.read()
+        content = read_file(sample.image)
+        prediction = outputs.read(content) if outputs else None
+        if prediction is None:
+            prediction = network.predict([image])
+        yield sample, image, label, compute_scores(prediction, parameters, methods, statistics)
+
+
+def class_statistics(
+    network: Network,
+    dataset: Dataset,
+    *,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> ClassStatistics:
+    """Find the statistics that standardized max-logits need; labels are not looked at.
+
+    The paper takes them from the training set of the network. Where that is not at hand, images
+    of ordinary drives will do.
+
+    Args:
+        network: the network.
+        dataset: the images; those that cannot be read are skipped.
+        cache: folder that keeps the outputs of the network; see `OutputCache`.
+        progress: see `Progress`.
+
+    Raises:
+        MaskomalyError: no image could be read.
+
+    """
+    outputs = OutputCache(cache, network) if cache else None
+
+    def take(_: Sample, prediction: MaskPrediction | None, __: Image) -> FloatArray:
+        assert prediction is not None
+        return class_sums(prediction)
+
+    total: FloatArray | None = None
+    run = _over_images(network, dataset, outputs, take)
+    for _, sums in progress(run, len(dataset), f'{dataset.name}: classes'):
+        total = sums if total is None else total + sums
+    check_images(dataset, 0 if total is None else 1)
+    assert total is not None
+    return ClassStatistics.of_sums(total, dataset.name)
+
+
+def _over_images(
+    network: Network | None,
+    dataset: Dataset,
+    outputs: OutputCache | None,
+    work: Callable[[Sample, MaskPrediction | None, Image], R],
+) -> Iterator[tuple[Sample, R]]:
+    """Do something with the output for each image and its label; skip what is broken.
+
+    Files are read by some threads, work is done by others, and the network runs in between, on
+    the thread of the caller. Only a few images wait between any two of them.
+
+    Args:
+        network: the network; None where only labels are needed.
+        dataset: the images.
+        outputs: keeps the outputs of the network.
+        work: what to do. A ValueError says that the image cannot be used.
+
+    Yields:
+        Samples and what work returned, in order.
+
+    """
+    workers = os.cpu_count() or 1
+
+    def load(sample: Sample) -> tuple[bytes, Image | None, MaskPrediction | None, Image]:
+        if network is None:
+            return b'', None, None, sample.read_label()
+        content = read_file(sample.image)
+        prediction = outputs.read(content) if outputs else None
+        if prediction is not None:
+            return content, None, prediction, sample.read_label(prediction.frame_size)
+        image = decode_image(content, sample.image)
+        label = sample.read_label((image.shape[0], image.shape[1]))
+        return content, image, None, label
+
+    def finish(loaded: tuple[Sample, bytes | None, MaskPrediction | None, Image]) -> R:
+        sample, content, prediction, label = loaded
+        if content is not None and outputs is not None and prediction is not None:
+            outputs.write(content, prediction)
+        return work(sample, prediction, label)
+
+    def predict() -> Iterator[tuple[Sample, bytes | None, MaskPrediction | None, Image]]:
+        for sample, future in _ahead(readers, load, dataset.samples, workers + 2):
+            try:
+                content, image, prediction, label = future.result()
+            except MaskomalyError as error:
+                dataset.skip(sample.name, str(error))
+                continue
+            if image is None or network is None:
+                yield sample, None, prediction, label
+            else:
+                yield sample, content, network.predict([image]), label
+
+    # Threads of their own for torch in each worker would be more than there are processors.
+    with (
+        ThreadPoolExecutor(2) as readers,
+        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        try:
+            for (sample, *_), future in _ahead(pool, finish, predict(), workers + 1):
+                try:
+                    result = future.result()
+                except CannotWriteError:
+                    raise
+                except ValueError as error:
+                    dataset.skip(sample.name, str(error))
+                    continue
+                yield sample, result
+        finally:
+            for threads in (readers, pool):
+                threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _ahead(
+    threads: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
+) -> Iterator[tuple[T, Future[R]]]:
+    """Yield items and futures of function(item) in order, begun up to depth items ahead."""
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    for item in items:
+        waiting.append((item, threads.submit(function, item)))
+        if len(waiting) > depth:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
 
 
 def _component_metrics(
@@ -198,7 +455,8 @@ def _component_metrics(
         )
         for method, result in pixels.items()
     }
-    for scores, label in progress(stored, len(stored), f'{dataset.name}: components'):
+    for name in progress(stored.names, len(stored.names), f'{dataset.name}: components'):
+        scores, label = stored.read(name)
         for method, metric in metrics.items():
             metric.update(scores[method], label)
     return {method: metric.compute() for method, metric in metrics.items()}
@@ -209,21 +467,33 @@ class _StoredScores:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._paths: list[Path] = []
+        self._paths: dict[str, Path] = {}
+        self.names: list[str] = []
 
-    def __len__(self) -> int:
-        return len(self._paths)
+    def write(self, name: str, scores: Mapping[str, NDArray[Any]], label: Image) -> None:
+        """Store an image; from any thread."""
+        arrays = {f'score {method}': score.astype(np.float16) for method, score in scores.items()}
+        path = self._folder / f'{quote(name, safe="")}.npz'
+        try:
+            np.savez(path, label=label, **arrays)  # type: ignore[arg-type]
+        except OSError as error:
+            raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
+        self._paths[name] = path
 
-    def append(self, scores: Mapping[str, NDArray[np.float32]], label: Image) -> None:
-        arrays: dict[str, NDArray[Any]] = {m: s.astype(np.float16) for m, s in scores.items()}
-        path = self._folder / f'{len(self)}.npz'
-        np.savez(path, label=label, **arrays)  # type: ignore[arg-type]
-        self._paths.append(path)
+    def keep(self, name: str) -> None:
+        """Confirm that an image counts."""
+        self.names.append(name)
 
-    def __iter__(self) -> Iterator[tuple[Mapping[str, NDArray[np.float16]], Image]]:
-        for path in self._paths:
-            with np.load(path) as content:
-                yield content, content['label']
+    def read(self, name: str) -> tuple[dict[str, NDArray[np.float16]], Image]:
+        """Return the scores by method, and the label; they are deleted from the disk."""
+        path = self._paths[name]
+        with np.load(path) as content:
+            scores = {
+                key.removeprefix('score '): content[key] for key in content.files if key != 'label'
+            }
+            label = content['label']
+        path.unlink()
+        return scores, label
 
 
 @dataclass(frozen=True)
@@ -247,13 +517,18 @@ class SemanticEvaluation:
 
 
 def evaluate_semantics(
-    network: Network, dataset: Dataset, *, progress: Progress = no_progress
+    network: Network,
+    dataset: Dataset,
+    *,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
 ) -> SemanticEvaluation:
     """Measure the semantic segmentation that the masks and classes of a network make up.
 
     Args:
         network: a network with the classes of `CLASS_NAMES`.
         dataset: images with semantic labels.
+        cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
 
     Raises:
@@ -269,8 +544,17 @@ def evaluate_semantics(
         )
     confusion = SemanticConfusion(len(CLASS_NAMES))
     images = 0
-    for _, image, label in progress(dataset.read(), len(dataset), f'{dataset.name}: classes'):
-        confusion.update(network.predict([image]).semantic_map()[0].cpu().numpy(), label)
+
+    def classify(
+        _: Sample, prediction: MaskPrediction | None, label: Image
+    ) -> tuple[Image, Image]:
+        assert prediction is not None
+        return prediction.semantic_map()[0].cpu().numpy(), label
+
+    outputs = OutputCache(cache, network) if cache else None
+    run = _over_images(network, dataset, outputs, classify)
+    for _, (predicted, label) in progress(run, len(dataset), f'{dataset.name}: classes'):
+        confusion.update(predicted, label)
         images += 1
     check_images(dataset, images)
     return SemanticEvaluation(

@@ -94,9 +94,12 @@ def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
     """
     bits = _stored(score).view(np.uint16)
     label = _checked_label(label, bits.shape)
+    # One pass for both: pixels without anomaly fill the first 65536 counters, then anomalies.
+    # 255 goes past both of them. Indices of bincount's own type are not copied.
+    places = (np.minimum(label, 2).astype(np.intp) << 16) | bits
+    both = np.bincount(places.ravel(), minlength=3 << 16).reshape(3, 1 << 16)
     histograms = []
-    for value in (1, 0):
-        counts = np.bincount(bits[label == value], minlength=1 << 16)
+    for counts in (both[1], both[0]):
         counts[0] += counts[0x8000]
         counts[0x8000] = 0
         histogram = counts[_ORDER]
@@ -175,6 +178,17 @@ class Curve:
         """Return the false positive rate at the first threshold with recall >= 0.95."""
         return float(self.false_positive_rate[np.searchsorted(self.recall, 0.95)])
 
+    def fpr_nearest_95(self) -> float:
+        """Return the false positive rate where recall is nearest to 0.95.
+
+        Unlike `fpr95`, recall may be lower there: the definition of StreetHazards' benchmark,
+        where of two thresholds that are equally near the lower one counts.
+        """
+        distance = np.abs(self.recall - 0.95)
+        lowest = len(distance) - 1 - int(np.argmin(distance[::-1]))
+        complete = int(np.searchsorted(self.true_positives, self.positives))
+        return float(self.false_positive_rate[min(lowest, complete)])
+
     def best_f1(self) -> tuple[float, float]:
         """Return the largest F1 and the (highest) threshold that reaches it."""
         best = int(np.argmax(self.f1))
@@ -204,6 +218,9 @@ class PixelResult:
         best_f1: largest F1.
         best_f1_threshold: threshold that reaches it: the benchmark's δ*.
         exact_ap: average precision without compression.
+        margin_60: Maximal Detection Margin, exact, for a margin of 0.6 of the F1; NaN where
+            scores lie outside [0, 1], for which it is not defined.
+        margin_70: the same for 0.7.
         images: number of images.
 
     """
@@ -214,7 +231,61 @@ class PixelResult:
     best_f1: float
     best_f1_threshold: float
     exact_ap: float
+    margin_60: float
+    margin_70: float
     images: int
+
+
+@dataclass(frozen=True)
+class ImageFigures:
+    """Exact figures of a single image, as fractions; NaN where it lacks one of the two classes."""
+
+    ap: float
+    fpr95: float
+    auroc: float
+    best_f1: float
+    best_f1_threshold: float
+
+
+@dataclass(frozen=True)
+class ImageSummary:
+    """What the pixel metrics keep of one image; made without the others, so on any thread.
+
+    Attributes:
+        counts: the scores.
+        steps: thresholds of the benchmark's compressed curve, descending or not, with the
+            anomalous and the other pixels that each adds; empty where all pixels are ignored.
+        curve: the exact curve; None where the image lacks one of the two classes.
+
+    """
+
+    counts: ScoreCounts
+    steps: tuple[FloatArray, IntArray, IntArray]
+    curve: Curve | None
+
+    @classmethod
+    def of(cls, score: NDArray[Any], label: NDArray[Any]) -> ImageSummary:
+        """Summarise one image; arguments and errors as `count_scores`."""
+        counts = count_scores(score, label)
+        has_anomaly, has_other = bool(counts.positives.any()), bool(counts.negatives.any())
+        nothing = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return cls(
+            counts,
+            _compress(counts) if has_anomaly or has_other else nothing,
+            counts.curve() if has_anomaly and has_other else None,
+        )
+
+    @property
+    def figures(self) -> ImageFigures:
+        """The figures of this image alone."""
+        if self.curve is None:
+            return ImageFigures(*[float('nan')] * 5)
+        return ImageFigures(
+            self.curve.average_precision(),
+            self.curve.fpr95(),
+            self.curve.auroc(),
+            *self.curve.best_f1(),
+        )
 
 
 class PixelMetrics:
@@ -222,22 +293,38 @@ class PixelMetrics:
 
     Keeps at most 770 thresholds with their counts of each image (about 18 kB), which is the
     benchmark's compression of the curve, and one histogram for the exact figures.
+
+    Args:
+        averaged: take AP, exact AP (both the exact one), FPR95 and AuROC of every image that has
+            an anomaly, and average them, as the benchmark of StreetHazards does, with its
+            definition of FPR95: see `Curve.fpr_nearest_95`. The other figures stay pooled.
+
     """
 
-    def __init__(self) -> None:
-        self._frames: list[tuple[FloatArray, IntArray, IntArray]] = []
+    def __init__(self, *, averaged: bool = False) -> None:
+        self._averaged = averaged
+        self._steps: list[tuple[FloatArray, IntArray, IntArray]] = []
         self._counts = ScoreCounts(
             np.zeros(len(SCORE_VALUES), np.int64), np.zeros(len(SCORE_VALUES), np.int64)
         )
+        self._of_images: list[tuple[float, float, float]] = []
         self._images = 0
 
     def update(self, score: NDArray[Any], label: NDArray[Any]) -> None:
         """Add one image; arguments and errors as `count_scores`."""
-        counts = count_scores(score, label)
+        self.add(ImageSummary.of(score, label))
+
+    def add(self, summary: ImageSummary) -> None:
+        """Add one image that has been summarised."""
         self._images += 1
-        self._counts = self._counts + counts
-        if counts.positives.any() or counts.negatives.any():
-            self._frames.append(_compress(counts))
+        self._counts = self._counts + summary.counts
+        if len(summary.steps[0]):
+            self._steps.append(summary.steps)
+        if self._averaged and summary.curve is not None:
+            curve = summary.curve
+            self._of_images.append(
+                (curve.average_precision(), curve.fpr_nearest_95(), curve.auroc())
+            )
 
     @property
     def counts(self) -> ScoreCounts:
@@ -251,7 +338,7 @@ class PixelMetrics:
             MaskomalyError: there is no anomalous pixel, or no other, outside the ignored region.
 
         """
-        columns = zip(*self._frames, strict=True) if self._frames else [[np.zeros(0)]] * 3
+        columns = zip(*self._steps, strict=True) if self._steps else [[np.zeros(0)]] * 3
         thresholds, positives, negatives = map(np.concatenate, columns)
         thresholds, places = np.unique(-thresholds, return_inverse=True)
         # A threshold that several images share counts once, where all of them are in. The
@@ -264,18 +351,32 @@ class PixelMetrics:
         """Return the figures of all images so far.
 
         Raises:
-            MaskomalyError: there is no anomalous pixel, or no other, outside the ignored region.
+            MaskomalyError: there is no anomalous pixel, or no other, outside the ignored region;
+                or, where images are averaged, no image has both.
 
         """
-        curve = self.curve()
+        curve, exact = self.curve(), self._counts.curve()
         best_f1, best_f1_threshold = curve.best_f1()
+        ap, fpr95, auroc = curve.average_precision(), curve.fpr95(), curve.auroc()
+        exact_ap = exact.average_precision()
+        if self._averaged:
+            if not self._of_images:
+                raise MaskomalyError('no image has both anomalous and other pixels')
+            ap, fpr95, auroc = map(float, np.mean(self._of_images, axis=0))
+            exact_ap = ap
+        in_range = exact.thresholds[0] <= 1 and exact.thresholds[-1] >= 0
+        margin_60, margin_70 = (
+            exact.detection_margin(margin) if in_range else float('nan') for margin in (0.6, 0.7)
+        )
         return PixelResult(
-            ap=curve.average_precision(),
-            fpr95=curve.fpr95(),
-            auroc=curve.auroc(),
+            ap=ap,
+            fpr95=fpr95,
+            auroc=auroc,
             best_f1=best_f1,
             best_f1_threshold=best_f1_threshold,
-            exact_ap=self._counts.curve().average_precision(),
+            exact_ap=exact_ap,
+            margin_60=margin_60,
+            margin_70=margin_70,
             images=self._images,
         )
 
@@ -571,10 +672,18 @@ def _checked_label(label: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.ui
         raise MaskomalyError(f'score map {shape} and label {label.shape} differ in shape')
     if label.dtype == np.bool_:
         return label.astype(np.uint8)
+    if label.dtype == np.uint8:
+        known = np.bincount(label.ravel(), minlength=256)  # far faster than three comparisons
+        if known[2:IGNORE].any():
+            raise _wrong_label(int(known[2:IGNORE].argmax()) + 2)
+        return label
     wrong = (label != 0) & (label != 1) & (label != IGNORE)
     if wrong.any():
-        raise MaskomalyError(
-            f'label has value {label[wrong][0]}; it must be 0 (not anomaly), 1 (anomaly) '
-            'or 255 (ignore)'
-        )
+        raise _wrong_label(label[wrong][0])
     return label.astype(np.uint8, copy=False)
+
+
+def _wrong_label(value: Any) -> MaskomalyError:
+    return MaskomalyError(
+        f'label has value {value}; it must be 0 (not anomaly), 1 (anomaly) or 255 (ignore)'
+    )

@@ -21,11 +21,21 @@ from dataclasses import asdict
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation import methods
 from maskomaly_ros.evaluation.datasets import open_dataset
-from maskomaly_ros.evaluation.evaluate import METHODS, evaluate, evaluate_semantics
+from maskomaly_ros.evaluation.evaluate import (
+    class_statistics,
+    evaluate,
+    evaluate_semantics,
+    score_images,
+)
+from maskomaly_ros.evaluation.methods import METHODS, ClassStatistics, compute_scores
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
+from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.networks.prediction import resize_maps
 from maskomaly_ros.scoring import (
     ScoringParameters,
     accept_map,
@@ -36,19 +46,99 @@ from maskomaly_ros.scoring import (
 )
 
 PARAMETERS = ScoringParameters(anomalous_queries=(2,), border_threshold=0.3)
+STATISTICS = ClassStatistics(np.linspace(0.2, 0.8, 7), np.linspace(0.1, 0.3, 7), 'somewhere')
 
 
 def literal_scores(prediction):
-    inputs = prediction.mask_logits, prediction.class_logits, prediction.frame_size
-    reject = reject_map(*inputs, PARAMETERS)
-    borders = border_mask(*inputs, PARAMETERS)
+    """Return all scores by their formulas, on maps resized by torch."""
+    size, extent = prediction.frame_size, prediction.extent
+    inputs = prediction.mask_logits, prediction.class_logits, size
+    reject = reject_map(*inputs, PARAMETERS, extent=extent)
+    borders = border_mask(*inputs, PARAMETERS, extent=extent)
+    reference = ScoringParameters.for_variant('reference_code', anomalous_queries=(2,))
+    masks = resize_maps(prediction.mask_logits, size, extent).sigmoid()
+    p = prediction.class_logits.softmax(-1)
+    s = torch.einsum('bnc,bnhw->bchw', p[..., :-1], masks)
+    softmax, predicted = s.softmax(1), s.argmax(1)
+    largest = s.amax(1)
+    mean = torch.tensor(STATISTICS.mean).float()[predicted]
+    deviation = torch.tensor(STATISTICS.deviation).float()[predicted]
+    spread = (s.double() / 1000).softmax(1).amax(1)
     return {
-        'maskomaly': score_map(*inputs, PARAMETERS),
+        'maskomaly': score_map(*inputs, PARAMETERS, extent=extent),
+        'maskomaly-paper': score_map(*inputs, ScoringParameters((2,)), extent=extent),
+        'maskomaly-reference': score_map(*inputs, reference, extent=extent),
         'reject+borders': reject.where(~borders, reject.clamp(max=PARAMETERS.border_score)),
         'reject': reject,
-        'accept': accept_map(*inputs, PARAMETERS),
-        'baseline': baseline_map(*inputs),
+        'accept': accept_map(*inputs, PARAMETERS, extent=extent),
+        'baseline': baseline_map(*inputs, extent=extent),
+        'eam': -(p[..., :-1].amax(-1)[..., None, None] * masks).sum(1),
+        'rba': -s.tanh().sum(1),
+        'mask2anomaly': 1 - largest,
+        'max-softmax': 1 - softmax.amax(1),
+        'max-logit': -largest,
+        'energy': -s.exp().sum(1).log(),
+        'entropy': -(softmax * softmax.log()).sum(1) / np.log(s.shape[1]),
+        'sml': -(largest - mean) / deviation,
+        'odin-temperature': -1000 * (spread * s.shape[1]).log().float(),
     }
+
+
+def random_prediction(seed, size=(45, 61), extent=(10.5, 15.25)):
+    generator = torch.Generator().manual_seed(seed)
+    return MaskPrediction(
+        4 * torch.randn(1, 6, 11, 16, generator=generator),
+        2 * torch.randn(1, 6, 8, generator=generator),
+        size,
+        extent,
+    )
+
+
+@pytest.mark.parametrize('pixels', [50, 1 << 15])
+def test_scores_are_their_formulas(monkeypatch, pixels):
+    """In bands of one row and of the whole frame, with a padded part that is no whole number."""
+    monkeypatch.setattr(methods, '_PIXELS_AT_ONCE', pixels)
+    for seed in range(5):
+        prediction = random_prediction(seed)
+        scores = compute_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
+        assert list(scores) == list(METHODS)
+        for method, expected in literal_scores(prediction).items():
+            assert scores[method].dtype == np.float32
+            assert scores[method].shape == (45, 61)
+            tolerance = 3e-4 if method == 'odin-temperature' else 2e-5
+            assert scores[method] == pytest.approx(expected[0].numpy(), abs=tolerance), method
+
+
+def test_every_method_alone_is_the_same(network, scenes):
+    prediction = random_prediction(7)
+    together = compute_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
+    for method in METHODS:
+        (alone,) = compute_scores(prediction, PARAMETERS, [method], STATISTICS).values()
+        assert np.array_equal(alone, together[method]), method
+
+
+def test_max_logit_and_mask2anomaly_rank_alike():
+    scores = compute_scores(random_prediction(3), PARAMETERS, ['max-logit', 'mask2anomaly'])
+    assert np.allclose(scores['max-logit'], scores['mask2anomaly'] - 1, atol=1e-6)
+
+
+def test_class_statistics_are_over_all_pixels_of_a_class(network, scenes):
+    dataset = scenes(2)
+    found = class_statistics(network, dataset)
+    assert found.source == dataset.name
+    values = {c: [] for c in range(7)}
+    for _, image, _ in dataset.read():
+        prediction = network.predict([image])
+        masks = resize_maps(prediction.mask_logits, prediction.frame_size, prediction.extent)
+        weights = prediction.class_logits.softmax(-1)[..., :-1]
+        s = torch.einsum('bnc,bnhw->bchw', weights, masks.sigmoid())[0]
+        largest, predicted = s.max(0)
+        for c in values:
+            values[c].extend(largest[predicted == c].tolist())
+    overall = [v for part in values.values() for v in part]
+    for c, part in values.items():
+        assert found.mean[c] == pytest.approx(np.mean(part or overall), abs=1e-6)
+        assert found.deviation[c] == pytest.approx(np.std(part or overall), abs=1e-5)
 
 
 def test_methods_share_one_run_of_the_network(network, scenes):
@@ -60,24 +150,51 @@ def test_methods_share_one_run_of_the_network(network, scenes):
         return items
 
     result = evaluate(network, dataset, PARAMETERS, components=True, progress=progress)
-    assert network.predicted == result.images == 3
-    assert result.dataset == dataset.name
-    assert shown == [(3, f'{dataset.name}: scores'), (3, f'{dataset.name}: components')]
-    assert result.results.keys() == METHODS.keys()
+    assert network.predicted == result.images == 3  # although SML goes twice over the images
+    assert (result.dataset, result.layout, result.averaged) == (dataset.name, 'plain', False)
+    assert shown == [
+        (3, f'{dataset.name}: {text}') for text in ('classes', 'scores', 'components')
+    ]
+    assert list(result.results) == list(METHODS)
+    assert result.statistics == dataset.name
 
+    statistics = class_statistics(network, dataset)
     images = [(image, label) for _, image, label in dataset.read()]
+    scores = [
+        compute_scores(network.predict([image]), PARAMETERS, tuple(METHODS), statistics)
+        for image, _ in images
+    ]
     for method, found in result.results.items():
-        scores = [literal_scores(network.predict([image]))[method][0] for image, _ in images]
         pixels = PixelMetrics()
         for score, (_, label) in zip(scores, images, strict=True):
-            pixels.update(score.numpy(), label)
-        assert found.pixels == pixels.compute(), method
+            pixels.update(score[method], label)
+        expected = pytest.approx(asdict(pixels.compute()), nan_ok=True)
+        assert asdict(found.pixels) == expected, method
+        assert np.array_equal(found.curve.recall, pixels.curve().recall)
         components = ComponentMetrics(found.pixels.best_f1_threshold, 500, 100)
         for score, (_, label) in zip(scores, images, strict=True):
-            components.update(score.numpy(), label)
+            components.update(score[method], label)
         expected = pytest.approx(asdict(components.compute()), nan_ok=True)
         assert asdict(found.components) == expected, method
     assert result.results['maskomaly'].pixels.ap > result.results['baseline'].pixels.ap
+
+
+def test_every_image_has_figures_of_its_own(network, scenes):
+    dataset = scenes(2, without_anomaly=1)
+    result = evaluate(network, dataset, PARAMETERS, ['maskomaly', 'rba'])
+    assert [image.name for image in result.per_image] == ['scene0', 'scene1', 'scene2']
+    for found, (sample, _, label) in zip(result.per_image, dataset.read(), strict=True):
+        assert (found.image, found.label) == (sample.image, sample.label)
+        assert found.figures.keys() == {'maskomaly', 'rba'}
+        ((_, _, _, scores),) = score_images(network, [sample], PARAMETERS, ['maskomaly'])
+        figures = found.figures['maskomaly']
+        if not (label == 1).any():
+            assert np.isnan(list(asdict(figures).values())).all()
+            continue
+        alone = PixelMetrics()
+        alone.update(scores['maskomaly'], label)
+        assert figures.ap == pytest.approx(alone.compute().exact_ap)
+        assert figures.best_f1_threshold in scores['maskomaly'].astype(np.float16)
 
 
 def test_only_what_is_asked_for_is_measured(network, scenes):
@@ -121,8 +238,8 @@ def test_broken_images_are_counted_not_measured(network, scenes):
 
 def test_what_cannot_be_measured_is_refused(network, scenes):
     dataset = scenes(1)
-    with pytest.raises(MaskomalyError, match=r"'entropy' is none of maskomaly, reject\+borders"):
-        evaluate(network, dataset, PARAMETERS, ['entropy'])
+    with pytest.raises(MaskomalyError, match=r"'magic' is none of maskomaly, maskomaly-paper"):
+        evaluate(network, dataset, PARAMETERS, ['magic'])
     with pytest.raises(MaskomalyError, match='accept needs anomalous queries'):
         evaluate(network, dataset, ScoringParameters(), ['accept'])
     with pytest.raises(MaskomalyError, match='plain has anomaly labels; semantic labels are'):

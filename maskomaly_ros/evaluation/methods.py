@@ -1,0 +1,406 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Published anomaly scores of mask networks, all from one output of the network.
+
+Notation: m_n = sigmoid(mask logits of query n, resized bilinearly to the frame), p_n = softmax of
+its class logits over C inlier classes and void, and
+
+    s_c = Σ_n p_n[c] · m_n        the semantic map of Mask2Former, c = 1 … C, without void
+
+Methods that were published for the logits of a network with one output for each pixel and class
+take s_c in their place, as the comparisons of Nayal et al. (ICCV 2023) do. Higher is more
+anomalous for all of them. Maskomaly and its ablations lie in [0, 1], the others where their
+formulas put them; the Maximal Detection Margin is defined for [0, 1] alone.
+
+Sources:
+    Maskomaly: Ackermann, Sakaridis, Yu, BMVC 2023.
+    EAM: Grcić, Šarić, Šegvić, On Advantages of Mask-level Recognition for Outlier-aware
+        Segmentation, CVPR Workshops 2023.
+    RbA: Nayal, Yavuz, Henriques, Güney, RbA: Segmenting Unknown Regions Rejected by All, ICCV
+        2023.
+    Mask2Anomaly: Rai, Cermelli, Fontanel, Masone, Caputo, Unmasking Anomalies in Road-Scene
+        Segmentation, ICCV 2023.
+    max-softmax: Hendrycks, Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution
+        Examples in Neural Networks, ICLR 2017.
+    max-logit: Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings,
+        ICML 2022.
+    energy: Liu, Wang, Owens, Li, Energy-based Out-of-distribution Detection, NeurIPS 2020.
+    entropy: Chan, Rottmann, Gottschalk, Entropy Maximization and Meta Classification for
+        Out-of-Distribution Detection in Semantic Segmentation, ICCV 2021 (without its training).
+    SML: Jung, Lee, Gwak, Choi, Choo, Standardized Max Logits, ICCV 2021 (without its boundary
+        suppression and smoothing).
+    ODIN: Liang, Li, Srikant, Enhancing the Reliability of Out-of-distribution Image Detection in
+        Neural Networks, ICLR 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.scoring import (
+    ScoringParameters,
+    accept_map,
+    border_mask,
+    reject_map,
+    score_map,
+)
+
+ODIN_TEMPERATURE = 1000.0
+"""The temperature that the paper of ODIN recommends."""
+
+_PIXELS_AT_ONCE = 1 << 15  # small enough to stay in a processor's cache with all queries
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """Mean and standard deviation of the largest s_c where class c is the predicted one.
+
+    Attributes:
+        mean: float64 [C].
+        deviation: float64 [C], above 0.
+        source: name of the images that they are of.
+
+    """
+
+    mean: FloatArray
+    deviation: FloatArray
+    source: str
+
+    @classmethod
+    def of_sums(cls, sums: FloatArray, source: str) -> ClassStatistics:
+        """Make statistics of `class_sums`; a class that is nowhere gets those of all pixels."""
+        number, total, squares = np.where(sums[0] > 0, sums, sums.sum(1, keepdims=True))
+        mean = total / number
+        deviation = np.sqrt(np.maximum(squares / number - mean * mean, 0.0))
+        return cls(mean, np.maximum(deviation, 1e-6), source)
+
+
+@torch.inference_mode()
+def class_sums(prediction: MaskPrediction) -> FloatArray:
+    """Sum up what `ClassStatistics.of_sums` needs over one frame.
+
+    Returns:
+        Number, sum and sum of squares of the largest s_c over the pixels of each predicted class,
+        float64 [3, C]. Those of several frames may be added.
+
+    """
+    classes = prediction.class_logits.shape[-1] - 1
+    sums = np.zeros((3, classes))
+    for band in _bands(prediction):
+        largest, predicted = band.semantic.max(0)
+        index, values = predicted.cpu().numpy(), largest.double().cpu().numpy()
+        for row, weights in enumerate((None, values, values * values)):
+            sums[row] += np.bincount(index, weights, minlength=classes)
+    return sums
+
+
+class _Band(NamedTuple):
+    """Some rows of a frame, as P pixels.
+
+    Attributes:
+        pixels: where they are in the frame.
+        semantic: s_c, [C, P].
+        masks: Σ_n max_c p_n[c] · m_n, [P].
+        logits: mask logits, [N, P].
+        void: which queries are void, bool [N].
+
+    """
+
+    pixels: slice
+    semantic: Tensor
+    masks: Tensor
+    logits: Tensor
+    void: Tensor
+
+
+_BandScore = Callable[[_Band], Tensor]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A published score.
+
+    Attributes:
+        name: what options, tables and files call it.
+        formula: the score, in the notation of this module.
+        source: where it was published.
+
+    """
+
+    name: str
+    formula: str
+    source: str
+
+
+def _eam(band: _Band) -> Tensor:
+    return -band.masks
+
+
+def _rba(band: _Band) -> Tensor:
+    return -band.semantic.tanh().sum(0)
+
+
+def _mask2anomaly(band: _Band) -> Tensor:
+    return 1 - band.semantic.amax(0)
+
+
+def _max_softmax(band: _Band) -> Tensor:
+    # The largest softmax is 1 / Σ exp(s_c - max s).
+    return 1 - 1 / (band.semantic - band.semantic.amax(0)).exp_().sum(0)
+
+
+def _max_logit(band: _Band) -> Tensor:
+    return -band.semantic.amax(0)
+
+
+def _energy(band: _Band) -> Tensor:
+    return -band.semantic.logsumexp(0)
+
+
+def _entropy(band: _Band) -> Tensor:
+    logarithms = band.semantic.log_softmax(0)
+    entropy = -(logarithms.exp() * logarithms).sum(0)
+    return entropy / math.log(max(len(logarithms), 2))
+
+
+def _odin_temperature(band: _Band) -> Tensor:
+    # At this temperature all softmax values nearly equal 1 / C, closer than float16 can tell. So
+    # the same order on another scale: T · (log Σ exp(s_c / T) - max s / T - log C).
+    scaled = band.semantic / ODIN_TEMPERATURE
+    difference = (scaled - scaled.amax(0)).double()
+    spread = difference.exp().sum(0).log() - math.log(len(difference))
+    return (ODIN_TEMPERATURE * spread).float()
+
+
+def _sml(band: _Band, statistics: ClassStatistics) -> Tensor:
+    largest, predicted = band.semantic.max(0)
+    mean, deviation = (
+        torch.from_numpy(values).to(largest)[predicted]
+        for values in (statistics.mean, statistics.deviation)
+    )
+    return (mean - largest) / deviation
+
+
+def _baseline(band: _Band) -> Tensor:
+    # Compared as logits, in which large values do not coincide yet; of equal masks argmax takes
+    # the first.
+    strongest, query = band.logits.max(0)
+    return torch.where(band.void[query], strongest, -strongest).sigmoid_()
+
+
+_BAND_SCORES: Mapping[str, _BandScore] = {
+    'baseline': _baseline,
+    'eam': _eam,
+    'rba': _rba,
+    'mask2anomaly': _mask2anomaly,
+    'max-softmax': _max_softmax,
+    'max-logit': _max_logit,
+    'energy': _energy,
+    'entropy': _entropy,
+    'odin-temperature': _odin_temperature,
+}
+
+METHODS: Mapping[str, Method] = {
+    method.name: method
+    for method in (
+        Method('maskomaly', 'λ · reject + (1 − λ) · accept, as calibrated', 'Maskomaly, alg. 1'),
+        Method('maskomaly-paper', "the same with the paper's parameters", 'Maskomaly, alg. 1'),
+        Method('maskomaly-reference', "the same as in the authors' program", 'Maskomaly, program'),
+        Method('reject+borders', 'reject, at most ε_b where two masks overlap', 'Maskomaly'),
+        Method('reject', '1 − max over I of m_n · max_c p_n[c]', 'Maskomaly'),
+        Method('accept', 'max over A of m_n · p_n[void]', 'Maskomaly'),
+        Method('baseline', 'm_n or 1 − m_n of the strongest mask', 'Maskomaly, eq. 4'),
+        Method('eam', '−Σ_n m_n · max_c p_n[c]', 'EAM'),
+        Method('rba', '−Σ_c tanh(s_c)', 'RbA'),
+        Method('mask2anomaly', '1 − max_c s_c', 'Mask2Anomaly'),
+        Method('max-softmax', '1 − max_c softmax(s)_c', 'max-softmax'),
+        Method('max-logit', '−max_c s_c', 'max-logit'),
+        Method('energy', '−log Σ_c exp(s_c)', 'energy'),
+        Method('entropy', 'entropy of softmax(s) / log C', 'entropy'),
+        Method('sml', '−(max_c s_c − μ_ĉ) / σ_ĉ, ĉ = argmax_c s_c', 'SML'),
+        Method(
+            'odin-temperature',
+            '−max_c softmax(s / T)_c, T = 1000, without perturbation of the input',
+            'ODIN',
+        ),
+    )
+}
+"""The methods, in the order of tables."""
+
+ACCEPTING = frozenset({'accept'})
+"""Methods that mean nothing without anomalous queries."""
+
+
+def check_methods(methods: Collection[str], parameters: ScoringParameters) -> None:
+    """Raise MaskomalyError if a method is unknown or lacks anomalous queries."""
+    for method in methods:
+        if method not in METHODS:
+            raise MaskomalyError(f'method {method!r} is none of {", ".join(METHODS)}')
+    lacking = ACCEPTING & set(methods)
+    if lacking and not parameters.anomalous_queries:
+        raise MaskomalyError(
+            f'method {min(lacking)} needs anomalous queries, and none are given; '
+            '`maskomaly calibrate` finds them'
+        )
+
+
+def default_methods(parameters: ScoringParameters) -> tuple[str, ...]:
+    """Return all methods but those that need anomalous queries where there are none."""
+    return tuple(m for m in METHODS if m not in ACCEPTING or parameters.anomalous_queries)
+
+
+@torch.inference_mode()
+def compute_scores(
+    prediction: MaskPrediction,
+    parameters: ScoringParameters,
+    methods: Sequence[str] = tuple(METHODS),
+    statistics: ClassStatistics | None = None,
+) -> dict[str, NDArray[np.float32]]:
+    """Compute the scores of one frame with several methods.
+
+    Args:
+        prediction: of one frame.
+        parameters: queries and parameters of Maskomaly.
+        methods: names in `METHODS`.
+        statistics: what SML needs.
+
+    Returns:
+        Score maps, float32 [H, W] of the size of the frame, by method in the order of methods.
+
+    Raises:
+        MaskomalyError: a method is unknown, or lacks anomalous queries or statistics.
+        ValueError: the prediction has NaN or infinite values.
+
+    """
+    check_methods(methods, parameters)
+    if 'sml' in methods and statistics is None:
+        raise MaskomalyError('method sml needs the statistics of the classes')
+    found = _maskomaly_scores(prediction, parameters, methods)
+    dense = [method for method in methods if method in _BAND_SCORES or method == 'sml']
+    if dense:
+        maps = {method: torch.empty(math.prod(prediction.frame_size)) for method in dense}
+        for band in _bands(prediction):
+            for method in dense:
+                if method == 'sml' and statistics is not None:
+                    values = _sml(band, statistics)
+                else:
+                    values = _BAND_SCORES[method](band)
+                maps[method][band.pixels] = values.cpu()
+        found |= {method: m.view(prediction.frame_size) for method, m in maps.items()}
+    return {method: found[method].cpu().numpy() for method in methods}
+
+
+def _maskomaly_scores(
+    prediction: MaskPrediction, parameters: ScoringParameters, methods: Collection[str]
+) -> dict[str, Tensor]:
+    """Return those of Maskomaly and its parts that are asked for, each part computed once."""
+    inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
+    extent = prediction.extent
+    found: dict[str, Tensor] = {}
+    for method, other in (
+        ('maskomaly-paper', paper_parameters(parameters)),
+        ('maskomaly-reference', reference_parameters(parameters)),
+    ):
+        if method in methods:
+            found[method] = score_map(*inputs, other, extent=extent)
+    if not {'maskomaly', 'reject+borders', 'reject', 'accept'} & set(methods):
+        return found
+    if methods and set(methods) & {'maskomaly', 'reject+borders', 'reject'}:
+        reject = reject_map(*inputs, parameters, extent=extent)
+        borders = border_mask(*inputs, parameters, extent=extent)
+        found['reject'] = reject
+        found['reject+borders'] = torch.where(
+            borders, reject.clamp(max=parameters.border_score), reject
+        )
+        found['maskomaly'] = found['reject+borders']
+    if parameters.anomalous_queries:
+        found['accept'] = accept_map(*inputs, parameters, extent=extent)
+        if 'maskomaly' in found:
+            found['maskomaly'] = found['accept'].lerp(
+                found['reject+borders'], parameters.reject_weight
+            )
+    return found
+
+
+def paper_parameters(parameters: ScoringParameters) -> ScoringParameters:
+    """Return the paper's parameters for the same queries."""
+    return ScoringParameters(parameters.anomalous_queries, parameters.ground_queries)
+
+
+def reference_parameters(parameters: ScoringParameters) -> ScoringParameters:
+    """Return the parameters and the variant of the authors' program for the same queries."""
+    return ScoringParameters.for_variant(
+        'reference_code',
+        anomalous_queries=parameters.anomalous_queries,
+        ground_queries=parameters.ground_queries,
+    )
+
+
+def _bands(prediction: MaskPrediction) -> Iterator[_Band]:
+    """Go through a frame some rows at a time, so that nothing of the size N · H · W is held."""
+    logits, classes = prediction.mask_logits[0].float(), prediction.class_logits[0].float()
+    if not (bool(logits.isfinite().all()) and bool(classes.isfinite().all())):
+        raise ValueError(
+            'the network answered with NaN or infinity; run it in a precision that does not '
+            'overflow, such as bfloat16 or float32'
+        )
+    probabilities = classes.double().softmax(-1).float()
+    void = classes.argmax(-1) == classes.shape[-1] - 1
+    inlier = probabilities[:, :-1]
+    weights = torch.cat([inlier, inlier.amax(1, keepdim=True)], 1).T.contiguous()
+    height, width = prediction.frame_size
+    rows, columns = (
+        _samples(pixels, extent, logits.device)
+        for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
+    )
+    step = max(1, _PIXELS_AT_ONCE // width)
+    for top in range(0, height, step):
+        lower, upper, weight = (part[top : top + step] for part in rows)
+        first = int(lower[0])
+        source = logits[:, first : int(upper[-1]) + 1]
+        wide = torch.lerp(
+            source.index_select(2, columns[0]), source.index_select(2, columns[1]), columns[2]
+        )
+        resized = torch.lerp(
+            wide.index_select(1, lower - first),
+            wide.index_select(1, upper - first),
+            weight[:, None],
+        ).flatten(1)
+        sums = weights @ resized.sigmoid()
+        yield _Band(
+            slice(top * width, top * width + resized.shape[1]), sums[:-1], sums[-1], resized, void
+        )
+
+
+def _samples(pixels: int, extent: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return between which two mask pixels each pixel of the frame lies, and how far along."""
+    last = math.ceil(extent) - 1
+    position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (extent / pixels) - 0.5
+    position.clamp_(0, last)
+    lower = position.long()
+    upper = (lower + 1).clamp_(max=last)
+    return lower.to(device), upper.to(device), (position - lower).to(device, torch.float32)
