@@ -146,15 +146,16 @@ def test_the_life_of_two_cameras(ros: Any, network: Any, monkeypatch: pytest.Mon
     assert reader.wait_for(REAR, 'OK', lambda: send(rear))[0].level == OK
 
     network.failures += [RuntimeError('out of luck')] * 2
-    both_failed = reader.wait_for(NETWORK, 'active', lambda: network.failures and both())
-    assert 'out of luck' in both_failed[1]['last problem']
+    ros.spin_until(lambda: (both(), not network.failures)[1], 'the network fails')
+    _, values = reader.wait_for(NETWORK, 'active', both)
+    assert 'out of luck' in values['last problem']
     reader.wait_for(FRONT, 'OK', both)
 
     status, _ = reader.wait_for(FRONT, 'timeout', lambda: send(rear))
     assert status.level in (WARN, ERROR)
     while status.level != ERROR:
         status, _ = reader.wait_for(FRONT, 'timeout', lambda: send(rear))
-    assert reader.newest(lambda: send(rear))[REAR].level == OK
+    reader.wait_for(REAR, 'OK', lambda: send(rear))
 
     picture = ros.picture()
 
