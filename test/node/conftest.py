@@ -47,7 +47,7 @@ class RedIsAnomalous:
     """A network of two queries: one is road and covers what is not red, one is void and red.
 
     It makes the node's results predictable, and it can be held, to see what waits meanwhile, and
-    made to fail.
+    made to fail: each batch takes one of `failures`, None of which lets it pass.
     """
 
     name: str = 'red'
@@ -58,7 +58,7 @@ class RedIsAnomalous:
     class_names: tuple[str, ...] = ('road',)
     input_size: InputSize = field(default_factory=InputSize)
     batches: list[list[NDArray[np.uint8]]] = field(default_factory=list)
-    failures: list[Exception] = field(default_factory=list)
+    failures: list[Exception | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -83,8 +83,9 @@ class RedIsAnomalous:
         self.batches.append([frame.copy() for frame in frames])
         self.entered.release()
         assert self._open.wait(TIMEOUT)
-        if self.failures:
-            raise self.failures.pop(0)
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is not None:
+            raise failure
         pixels = torch.from_numpy(np.stack(frames)).int()
         is_red = (pixels[..., 0] > 150) & (pixels[..., 1] < 100) & (pixels[..., 2] < 100)
         red = torch.where(is_red, 20.0, -20.0)
