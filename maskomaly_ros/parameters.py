@@ -30,7 +30,9 @@ import yaml
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
+from maskomaly_ros.region import Region
 from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.temporal import TemporalParameters
 
 NODE_NAME = 'maskomaly'
 SCORING = (
@@ -57,6 +59,13 @@ DEFAULTS: Mapping[str, Any] = {
     'overlay_opacity': 0.5,
     'jpeg_quality': 80,
     'max_image_pixels': 33554432,
+    'road_regions': [''],
+    'ego_regions': [''],
+    'temporal_filter': 'none',
+    'temporal_weight': 0.5,
+    'temporal_window': 3,
+    'temporal_max_gap': 1.0,
+    'minimum_obstacle_frames': 1,
 }
 
 
@@ -72,6 +81,8 @@ class LoadSettings:
         device: see `load_network`.
         precision: see `load_network`.
         input_size: None for the checkpoint's own.
+        road_regions: of each camera, see `Region`; empty where no camera has one.
+        ego_regions: likewise.
 
     """
 
@@ -82,6 +93,8 @@ class LoadSettings:
     device: str
     precision: str
     input_size: InputSize | None
+    road_regions: tuple[str, ...] = ()
+    ego_regions: tuple[str, ...] = ()
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:
@@ -113,7 +126,8 @@ def load_settings(values: Mapping[str, Any]) -> LoadSettings:
     """Return what is loaded with these values of parameters.
 
     Raises:
-        MaskomalyError: only one side of the network input is given.
+        MaskomalyError: only one side of the network input is given, or regions are given and not
+            for all cameras.
 
     """
     sides = values['input_shortest_side'], values['input_longest_side']
@@ -122,14 +136,45 @@ def load_settings(values: Mapping[str, Any]) -> LoadSettings:
             f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
             'give both, or 0 for both'
         )
+    topics = tuple(values['camera_topics'] or ())
     return LoadSettings(
-        camera_topics=tuple(values['camera_topics'] or ()),
+        camera_topics=topics,
         checkpoint=values['checkpoint'],
         queries_file=values['queries_file'] or None,
         backend=values['backend'],
         device=values['device'],
         precision=values['precision'],
         input_size=InputSize(*sides) if all(sides) else None,
+        road_regions=_regions(values, 'road_regions', len(topics)),
+        ego_regions=_regions(values, 'ego_regions', len(topics)),
+    )
+
+
+def read_regions(settings: LoadSettings) -> tuple[Region, ...]:
+    """Return the region of each camera.
+
+    Raises:
+        MaskomalyError: a picture cannot be read, or a polygon is none.
+
+    """
+    nowhere = ('',) * len(settings.camera_topics)
+    pairs = zip(settings.road_regions or nowhere, settings.ego_regions or nowhere, strict=True)
+    return tuple(Region(road, ego) for road, ego in pairs)
+
+
+def temporal_parameters(values: Mapping[str, Any]) -> TemporalParameters:
+    """Return how these values of parameters steady score maps.
+
+    Raises:
+        MaskomalyError: a value is out of range.
+
+    """
+    return TemporalParameters(
+        filter=values['temporal_filter'],
+        weight=values['temporal_weight'],
+        window=values['temporal_window'],
+        max_gap=values['temporal_max_gap'],
+        minimum_frames=values['minimum_obstacle_frames'],
     )
 
 
@@ -195,6 +240,19 @@ def configure(detector: Detector, given: Mapping[str, Any]) -> None:
         detector.config = detector_config({**DEFAULTS, **calibrated, **chosen})
     except (ValueError, TypeError) as error:
         raise MaskomalyError(str(error)) from error
+
+
+def _regions(values: Mapping[str, Any], name: str, cameras: int) -> tuple[str, ...]:
+    """Return the regions of all cameras; nothing where none has one."""
+    regions = tuple(values[name] or ())
+    if not any(regions):
+        return ()
+    if len(regions) != cameras:
+        raise MaskomalyError(
+            f'{name} has {len(regions)} entries for {cameras} camera topics; give one for each, '
+            "'' for a camera without"
+        )
+    return regions
 
 
 def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

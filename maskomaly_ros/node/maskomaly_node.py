@@ -195,13 +195,17 @@ class MaskomalyNode(LifecycleNode):
         from maskomaly_ros.node.camera import CameraStream
         from maskomaly_ros.node.outputs import Outputs
         from maskomaly_ros.node.worker import Camera
+        from maskomaly_ros.parameters import read_regions
 
         load = self._settings.load
+        regions = read_regions(load)
         detector = self._load_detector(load)
         self._settings.attach(detector)
         detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])  # the first one allocates and tunes
-        for topic in self._resolve_topics(load.camera_topics):
-            self._cameras += (Camera(CameraStream(topic), Outputs(self, topic.outputs)),)
+        topics = self._resolve_topics(load.camera_topics)
+        for topic, region in zip(topics, regions, strict=True):
+            camera = Camera(CameraStream(topic), Outputs(self, topic.outputs), region)
+            self._cameras += (camera,)
         self._detector = detector
         self._diagnostics.watch(detector, load.queries_file, self._cameras)
         network = detector.network
@@ -241,8 +245,9 @@ class MaskomalyNode(LifecycleNode):
             worker.wake()
 
         clock = self.get_clock()
-        for stream in self.streams:
-            stream.restart()
+        for camera in self._cameras:
+            camera.stream.restart()
+            camera.filter.reset()
 
         self._camera_subscriptions = [
             self.create_subscription(

@@ -44,7 +44,9 @@ from maskomaly_ros.parameters import (
     calibrated_values,
     detector_config,
     load_settings,
+    temporal_parameters,
 )
+from maskomaly_ros.temporal import FILTERS, TemporalParameters
 
 Type = Parameter.Type
 
@@ -60,6 +62,7 @@ class LiveSettings:
         jpeg_quality: 1 to 100.
         max_image_pixels: larger frames are refused.
         limits: from when on a camera is in trouble.
+        temporal: how score maps are steadied.
 
     """
 
@@ -69,6 +72,7 @@ class LiveSettings:
     jpeg_quality: int
     max_image_pixels: int
     limits: Limits
+    temporal: TemporalParameters
 
 
 @dataclass(frozen=True)
@@ -222,6 +226,42 @@ _DECLARATIONS = {
         33554432,
         limits=(1, 2**30),
     ),
+    'road_regions': _Declaration(
+        Type.STRING_ARRAY,
+        'Of each camera topic, the area outside which the score is 0: path of a PNG, or polygons.',
+        [''],
+        needs_loading=True,
+    ),
+    'ego_regions': _Declaration(
+        Type.STRING_ARRAY,
+        'Of each camera topic, the area of the own vehicle, in which the score is 0.',
+        [''],
+        needs_loading=True,
+    ),
+    'temporal_filter': _Declaration(
+        Type.STRING, 'What steadies the score over time.', 'none', choices=FILTERS
+    ),
+    'temporal_weight': _Declaration(
+        Type.DOUBLE,
+        'Weight of the newest frame in the exponential filter.',
+        0.5,
+        limits=(0.01, 1.0),
+    ),
+    'temporal_window': _Declaration(
+        Type.INTEGER, 'Frames that the median filter is of: 3, 5 or 7.', 3, limits=(3, 7)
+    ),
+    'temporal_max_gap': _Declaration(
+        Type.DOUBLE,
+        'Seconds between two frames from which on filters start anew.',
+        1.0,
+        limits=(0.001, 3600.0),
+    ),
+    'minimum_obstacle_frames': _Declaration(
+        Type.INTEGER,
+        'Frames in a row in which an obstacle must be before it is reported; 1: at once.',
+        1,
+        limits=(1, 255),
+    ),
     'max_age': _Declaration(
         Type.DOUBLE,
         'Frames that are older by their stamp, in seconds, are not processed; 0: any age.',
@@ -366,6 +406,7 @@ class Parameters:
             jpeg_quality=values['jpeg_quality'],
             max_image_pixels=values['max_image_pixels'],
             limits=Limits(**{field.name: values[field.name] for field in fields(Limits)}),
+            temporal=temporal_parameters(values),
         )
         return load, live
 
@@ -399,8 +440,9 @@ class Parameters:
 def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:
     """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
     return [
-        Parameter(p.name, Type.INTEGER_ARRAY, [])
-        if p.name in ('anomalous_queries', 'ground_queries')
+        Parameter(p.name, _DECLARATIONS[p.name].type, [])
+        if p.name in _DECLARATIONS
+        and _DECLARATIONS[p.name].type.name.endswith('_ARRAY')
         and p.type_.name.endswith('_ARRAY')
         and len(p.value) == 0
         else p

@@ -36,14 +36,29 @@ from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
 from maskomaly_ros.node.outputs import Outputs
 from maskomaly_ros.node.parameters import LiveSettings
+from maskomaly_ros.region import Region
+from maskomaly_ros.temporal import TemporalFilter
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera: where its frames wait and where its results go."""
+    """One camera: where its frames wait, what becomes of them, and where the results go."""
 
     stream: CameraStream
     outputs: Outputs
+    region: Region = field(default_factory=Region)
+    filter: TemporalFilter = field(default_factory=TemporalFilter)
+
+    def finish(self, detection: Detection, stamp: int, settings: LiveSettings) -> Detection:
+        """Return a detection with its score confined to the region and steadied over time."""
+        score = self.filter.apply(
+            self.region.apply(detection.score),
+            detection.frame,
+            stamp,
+            detection.config.obstacle_threshold,
+            settings.temporal,
+        )
+        return detection if score is detection.score else replace(detection, score=score)
 
 
 @dataclass(frozen=True)
@@ -214,6 +229,8 @@ class Worker:
                 is_compressed=stream.topic.is_compressed,
                 max_pixels=settings.max_image_pixels,
             )
+            if camera.region:  # before the network has worked in vain
+                camera.region.inside((picture.shape[0], picture.shape[1]))
         except Exception as error:  # whatever a library makes of what a camera sends
             reason = str(error) if isinstance(error, MaskomalyError) else repr(error)
             stream.mark_bad(reason)
@@ -269,13 +286,14 @@ class Worker:
         if self._is_stopping:
             frame.camera.stream.mark_unwanted()
             return
+        stamp = frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
         try:
+            detection = frame.camera.finish(detection, stamp, settings)
             frame.camera.outputs.publish(detection, frame.header, settings)
         except Exception as error:
             self._report_failure('publishing', _Failure.of(error), [frame])
             return
-        stamp = frame.header.stamp
-        frame.camera.stream.mark_processed(self._age(stamp.sec * 10**9 + stamp.nanosec))
+        frame.camera.stream.mark_processed(self._age(stamp))
 
     def _report_failure(self, what: str, failure: _Failure, frames: Sequence[_Frame]) -> None:
         problem = f'{what} raised {failure.reason}'

@@ -21,6 +21,7 @@ import os
 import threading
 import weakref
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -639,3 +640,74 @@ def test_quality_of_service(ros: Any) -> None:
         (publisher,) = ros.node.get_publishers_info_by_topic(f'/front/anomaly/{name}')
         assert publisher.qos_profile.reliability.name == 'RELIABLE'
         assert publisher.qos_profile.durability.name == 'VOLATILE'
+
+
+def test_regions_confine_each_camera_to_its_own(ros: Any, tmp_path: Path) -> None:
+    ego = np.zeros((24, 32), np.uint8)
+    ego[10:] = 255
+    path = tmp_path / 'ego.png'
+    path.write_bytes(bytes(cv2.imencode('.png', ego)[1]))
+    node = ros.maskomaly(
+        '/front/image_raw',
+        '/rear/image_raw',
+        road_regions=['0,0 12,0 12,23 0,23', ''],
+        ego_regions=['', str(path)],
+    )
+    masks = [ros.listen(f'/{side}/anomaly/mask') for side in ('front', 'rear')]
+    heatmap = ros.listen('/rear/anomaly/heatmap')
+    cameras = [ros.camera(f'/{side}/image_raw') for side in ('front', 'rear')]
+    for camera in cameras:
+        camera.publish(ros.image(1))
+    ros.spin_until(lambda: heatmap.messages and all(mask.messages for mask in masks))
+    front, rear = BOX.copy(), BOX.copy()
+    front[:, 13:] = 0
+    rear[10:] = 0
+    np.testing.assert_array_equal(pixels(masks[0].messages[0])[..., 0], front)
+    np.testing.assert_array_equal(pixels(masks[1].messages[0])[..., 0], rear)
+    assert not pixels(heatmap.messages[0], np.float32)[10:].any()
+
+    cameras[1].publish(ros.image(2, ros.picture(24, 40)))
+    ros.spin_until(lambda: counts(node, 1).get('bad') == 1)
+    assert '32 x 24 pixels, but the frame has 40 x 24' in node.streams[1].observe().rejected
+    cameras[1].publish(ros.image(3))
+    ros.spin_until(lambda: stamps(masks[1].messages) == [1, 3])
+
+
+def test_a_region_that_cannot_be_used_fails_configuring(
+    ros: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ros.maskomaly(autostart=False)
+    assert 'road_regions has 2 entries for 1' in set_parameters(ros, road_regions=['', '0,0 1,1'])
+    assert set_parameters(ros, ego_regions=[str(tmp_path / 'missing.png')]) == ''
+    assert not change_state(ros, 'configure')
+    assert 'missing.png' in capfd.readouterr().err
+    assert set_parameters(ros, ego_regions=['1,1 5,1 5,5']) == ''
+    assert change_state(ros, 'configure')
+    assert 'clean up' in set_parameters(ros, ego_regions=[''])
+
+
+def test_scores_are_steadied_for_each_camera_when_asked_for(ros: Any) -> None:
+    node = ros.maskomaly('/front/image_raw', '/rear/image_raw', minimum_obstacle_frames=2)
+    sides = ('front', 'rear')
+    masks = [ros.listen(f'/{side}/anomaly/mask') for side in sides]
+    cameras = [ros.camera(f'/{side}/image_raw') for side in sides]
+    sent = [0, 0]
+
+    def result(side: int, red: bool = True) -> bool:
+        """Return whether an obstacle is reported in the next frame, 0.1 s later."""
+        sent[side] += 1
+        cameras[side].publish(ros.image(sent[side] * 10**8, ros.picture(red=red)))
+        ros.spin_until(lambda: len(masks[side].messages) == sent[side])
+        return bool(pixels(masks[side].messages[-1]).any())
+
+    assert [result(0), result(1), result(0), result(1)] == [False, False, True, True]
+    assert [result(0, red=False), result(0), result(0)] == [False, False, True]
+    assert result(1), 'undisturbed by the other camera'
+    assert set_parameters(ros, minimum_obstacle_frames=1, temporal_filter='median') == ''
+    assert [result(0), result(0), result(0, red=False)] == [True, True, True], 'two of three'
+    assert not result(0, red=False)
+    assert 'window 4' in set_parameters(ros, temporal_window=4)
+    node.trigger_deactivate()
+    node.trigger_activate()
+    ros.spin_until(cameras[0].get_subscription_count)
+    assert result(0), 'it starts anew'

@@ -1,0 +1,212 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Score maps that are steady over time, for one camera; off unless asked for.
+
+A network judges each frame by itself, so that scores flicker. A filter over the last maps steadies
+them, and an obstacle can be held back until it was there in several frames in a row. Both cost
+latency, and blur what moves fast through the picture: docs/operations.md has the figures.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskomaly_ros.errors import MaskomalyError
+
+FILTERS = ('none', 'exponential', 'median')
+
+_THUMBNAIL = (64, 36)
+# Of the width of the frame: how far an obstacle may move between frames and still be the same.
+_REACH = 0.02
+
+
+@dataclass(frozen=True)
+class TemporalParameters:
+    """How score maps are steadied.
+
+    Attributes:
+        filter: `none`; `exponential`, the running mean; or `median`, of the last maps.
+        weight: of the newest map in the running mean, in (0, 1]; 1 forgets all others.
+        window: maps that the median is of, odd; half of it, rounded down, is its delay in frames.
+        minimum_frames: frames in a row in which an obstacle must be to be reported; 1 reports at
+            once.
+        max_gap: seconds between frames from which on they have nothing to do with each other.
+        cut: mean difference of the brightness of two frames, 0 to 1, that counts as a cut.
+
+    """
+
+    filter: str = 'none'
+    weight: float = 0.5
+    window: int = 3
+    minimum_frames: int = 1
+    max_gap: float = 1.0
+    cut: float = 0.25
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.filter not in FILTERS:
+            raise MaskomalyError(
+                f'temporal filter {self.filter!r} is unknown; use {", ".join(FILTERS)}'
+            )
+        if not 0.0 < self.weight <= 1.0:
+            raise MaskomalyError(f'temporal weight {self.weight} is out of range: above 0, to 1')
+        if self.window not in (3, 5, 7):
+            raise MaskomalyError(f'temporal window {self.window} is out of range: 3, 5 or 7')
+        if not 1 <= self.minimum_frames <= 255:
+            raise MaskomalyError(f'minimum_frames {self.minimum_frames} is out of range: 1 to 255')
+        if not self.max_gap > 0.0:
+            raise MaskomalyError(f'temporal max_gap {self.max_gap} must be above 0 seconds')
+        if not 0.0 < self.cut <= 1.0:
+            raise MaskomalyError(f'temporal cut {self.cut} is out of range: above 0, to 1')
+
+    @property
+    def is_off(self) -> bool:
+        """Whether maps pass as they are."""
+        return self.filter == 'none' and self.minimum_frames == 1
+
+
+class TemporalFilter:
+    """Steadies the score maps of one camera.
+
+    It starts anew at a cut, where the size changes, where stamps jump, and where the parameters
+    change.
+    """
+
+    def __init__(self) -> None:
+        self._parameters = TemporalParameters()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all maps so far."""
+        self._stamp: int | None = None
+        self._thumbnail: NDArray[np.uint8] | None = None
+        self._mean: NDArray[np.float32] | None = None
+        self._maps: deque[NDArray[np.float32]] = deque()
+        self._ages: NDArray[np.uint8] | None = None
+
+    def apply(
+        self,
+        score: NDArray[np.float32],
+        frame: NDArray[np.uint8],
+        stamp: int,
+        threshold: float,
+        parameters: TemporalParameters,
+    ) -> NDArray[np.float32]:
+        """Return the steadied score map of the next frame.
+
+        Obstacles that were not there often enough have their score lowered to the threshold, so
+        that mask and obstacles leave them out, and the heatmap still hints at them.
+
+        Args:
+            score: float32 [H, W]; left as it is.
+            frame: RGB uint8 [H, W, 3], to notice cuts.
+            stamp: of the frame, in nanoseconds.
+            threshold: score above which a pixel is an obstacle.
+            parameters: may differ from those of the last call.
+
+        Returns:
+            Float32 [H, W]; the map itself where the parameters are off.
+
+        """
+        if parameters != self._parameters:
+            self._parameters = parameters
+            self.reset()
+        if parameters.is_off:
+            return score
+        if self._is_new_scene(score, frame, stamp):
+            thumbnail = self._thumbnail
+            self.reset()
+            self._thumbnail = thumbnail
+        self._stamp = stamp
+        if parameters.filter == 'exponential':
+            score = self._running_mean(score)
+        elif parameters.filter == 'median':
+            score = self._median(score)
+        if parameters.minimum_frames > 1:
+            score = self._hold_back(score, threshold)
+        return score
+
+    def _is_new_scene(
+        self, score: NDArray[np.float32], frame: NDArray[np.uint8], stamp: int
+    ) -> bool:
+        # Every n-th pixel first, as averaging all of a large frame takes longer than the filter.
+        sparse = np.ascontiguousarray(frame[:: max(1, frame.shape[0] // 144), ::4])
+        grey = cv2.cvtColor(sparse, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+        thumbnail = np.asarray(small, np.uint8)
+        before, self._thumbnail = self._thumbnail, thumbnail
+        if before is None or self._stamp is None:
+            return True
+        sizes = [m.shape for m in (self._mean, self._ages, *list(self._maps)[:1]) if m is not None]
+        gap = stamp - self._stamp
+        difference = np.abs(thumbnail.astype(np.int16) - before).mean() / 255
+        return bool(
+            any(size != score.shape for size in sizes)
+            or not 0 <= gap <= self._parameters.max_gap * 1e9
+            or difference > self._parameters.cut
+        )
+
+    def _running_mean(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self._mean is None:
+            self._mean = score.copy()
+        else:
+            cv2.accumulateWeighted(score, self._mean, self._parameters.weight)
+        return np.array(self._mean, np.float32)
+
+    def _median(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the median of the last maps; of the newest alone until there are enough."""
+        window = self._parameters.window
+        self._maps.append(score)
+        if len(self._maps) > window:
+            self._maps.popleft()
+        # The largest odd number of maps that there are: a median of two would be a mean.
+        maps = list(self._maps)[-(len(self._maps) - 1 | 1) :]
+        # Sort as far as the middle, by exchanging neighbours: much faster than np.median.
+        for last in range(len(maps) - 1, len(maps) // 2 - 1, -1):
+            for i in range(last):
+                low = np.minimum(maps[i], maps[i + 1])
+                maps[i + 1] = np.maximum(maps[i], maps[i + 1])
+                maps[i] = low
+        return maps[len(maps) // 2]
+
+    def _hold_back(self, score: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+        """Lower the score of obstacles that have not yet been there often enough."""
+        mask = (score > threshold).astype(np.uint8)
+        count, components = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
+        labels = np.asarray(components, np.int32)
+        ages = np.zeros(count, np.uint8)
+        where = np.flatnonzero(mask)
+        found = labels.ravel()[where]
+        if self._ages is not None:
+            reach = max(1, round(_REACH * score.shape[1]))
+            around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+            before = cv2.dilate(self._ages, around).ravel()[where]
+            np.maximum.at(ages, found, before)
+        ages = np.minimum(ages, 254) + 1
+        ages[0] = 0
+        self._ages = np.zeros(score.shape, np.uint8)
+        self._ages.ravel()[where] = ages[found]
+        young = where[ages[found] < self._parameters.minimum_frames]
+        if not young.size:
+            return score
+        result = np.array(score, np.float32)
+        # Rounding must not lift it above the threshold.
+        result.ravel()[young] = float(np.nextafter(np.float32(threshold), np.float32(0)))
+        return result
