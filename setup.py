@@ -88,7 +88,7 @@ EXTRAS = {
     ],
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     'replay': ['av', 'rosbags'],
-    'evaluate': ['matplotlib', 'scikit-learn'],
+    'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
     'test': [
         'colcon-common-extensions',
         'colcon-ros',

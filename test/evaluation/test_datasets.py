@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import cv2
@@ -68,6 +69,114 @@ def test_every_layout_is_read(tmp_path, layout, values, expected):
     assert image.shape == (6, 8, 3)
     assert image.dtype == label.dtype == np.uint8
     assert np.array_equal(label, np.resize(np.array(expected), (6, 8)))
+
+
+LAF = 'leftImg8bit/test/04_Weg/04_Weg_000000_000030_leftImg8bit.png'
+
+
+@pytest.mark.parametrize(
+    ('layout', 'image', 'label', 'name', 'values', 'expected'),
+    [
+        (
+            'road_anomaly',
+            'frames/cow.1.jpg',
+            'frames/cow.1.labels/labels_semantic.png',
+            'cow.1',
+            [0, 1, 2, 255],
+            [0, 0, 1, 0],
+        ),
+        ('fishyscapes_static', 'images/7.png', 'labels/7.png', '7', [0, 1, 255], [0, 1, 255]),
+        ('fishyscapes_static', 'original/7.png', 'labels/7.png', '7', [0, 1], [0, 1]),
+        ('fishyscapes_static', 'images/7.jpg', 'labels/7_labels.png', '7', [0, 1], [0, 1]),
+        (
+            'fishyscapes_lost_and_found',
+            LAF,
+            'fishyscapes_lostandfound/0007_04_Weg_000000_000030_labels.png',
+            '04_Weg_000000_000030',
+            [0, 1, 255],
+            [0, 1, 255],
+        ),
+        (
+            'fishyscapes_lost_and_found',
+            LAF,
+            'labels/val/04_Weg_000000_000030_fishy-labels.png',
+            '04_Weg_000000_000030',
+            [0, 1, 255],
+            [0, 1, 255],
+        ),
+        (
+            'street_hazards',
+            'test/images/test/t5/300.png',
+            'test/annotations/test/t5/300.png',
+            't5/300',
+            [0, 1, 13, 14],
+            [0, 0, 0, 1],
+        ),
+        (
+            'street_hazards',
+            'images/test/t6/1.png',
+            'annotations/test/t6/1.png',
+            't6/1',
+            [14, 3],
+            [1, 0],
+        ),
+        (
+            'lost_and_found',
+            LAF,
+            'gtCoarse/test/04_Weg/04_Weg_000000_000030_gtCoarse_labelIds.png',
+            'test/04_Weg/04_Weg_000000_000030',
+            [0, 1, 2, 42, 200, 201, 255],
+            [255, 0, 1, 1, 1, 255, 255],
+        ),
+    ],
+)
+def test_published_data_sets_are_read(tmp_path, layout, image, label, name, values, expected):
+    write(tmp_path / image, picture())
+    write(tmp_path / label, np.resize(np.array(values, np.uint8), (6, 8)))
+    dataset = open_dataset(f'{layout}:{tmp_path}')
+    ((sample, _, read),) = dataset.read()
+    assert sample.name == name
+    assert sample.image == tmp_path / image
+    assert not dataset.skipped
+    assert np.array_equal(read, np.resize(np.array(expected), (6, 8)))
+
+
+def test_road_anomaly_has_a_list_of_its_frames(tmp_path):
+    for name in ('a', 'b', 'c'):
+        write_pair(tmp_path, 'road_anomaly', name, [0, 2])
+    (tmp_path / 'frame_list.json').write_text(json.dumps(['a.jpg', 'b.jpg', 'lost.jpg']))
+    dataset = open_dataset(f'road_anomaly:{tmp_path}')
+    assert [sample.name for sample in dataset.samples] == ['a', 'b']
+    assert dataset.skipped == {'lost': 'one image and one label are needed, found none'}
+    for content, message in (('{"a": 1}', 'no list of file names'), ('[', 'is not JSON')):
+        (tmp_path / 'frame_list.json').write_text(content)
+        with pytest.raises(MaskomalyError, match=message):
+            open_dataset(f'road_anomaly:{tmp_path}')
+
+
+def test_labels_of_fishyscapes_say_what_belongs_to_it(tmp_path):
+    for name in ('a', 'b'):
+        write(tmp_path / f'leftImg8bit/test/x/{name}_leftImg8bit.png', picture())
+    label = tmp_path / 'fishyscapes_lostandfound' / '0000_a_labels.png'
+    write(label, np.zeros((6, 8), np.uint8))
+    dataset = open_dataset(f'fishyscapes_lost_and_found:{tmp_path}')
+    assert [sample.name for sample in dataset.samples] == ['a']
+    assert not dataset.skipped
+    label.with_name('0001_c_labels.png').write_bytes(label.read_bytes())
+    assert open_dataset(f'fishyscapes_lost_and_found:{tmp_path}').skipped.keys() == {'c'}
+
+
+@pytest.mark.parametrize('name', ['AnomalyTrack', 'anomaly-track', 'ANOMALY_TRACK'])
+def test_layouts_may_be_spelled_as_published(tmp_path, name):
+    write_pair(tmp_path, 'anomaly_track', 'a', [0, 1])
+    assert open_dataset(f'{name}:{tmp_path}').layout_name == 'anomaly_track'
+
+
+def test_grey_labels_stored_as_colours_are_read(tmp_path):
+    _, label = write_pair(tmp_path, 'plain', 'a', [0, 1, 255])
+    write(label, np.repeat(np.resize(np.array([0, 1, 255], np.uint8), (6, 8))[..., None], 3, 2))
+    ((_, _, read),) = open_dataset(f'plain:{tmp_path}').read()
+    assert np.array_equal(read, np.resize(np.array([0, 1, 255]), (6, 8)))
 
 
 def test_images_are_rgb(tmp_path):

@@ -148,6 +148,55 @@ def test_continuous_scores_are_compressed_to_quantiles():
     assert result.ap == pytest.approx(result.exact_ap, abs=0.01)
 
 
+def street_hazards_fpr(score, truth):
+    """FPR where recall is nearest to 0.95, as the benchmark of StreetHazards walks the curve."""
+    curve = [
+        (np.mean(score[truth] >= t), np.sum(score[~truth] >= t)) for t in np.unique(score)[::-1]
+    ]
+    complete = [recall for recall, _ in curve].index(1.0)
+    return min(curve[complete::-1], key=lambda p: abs(p[0] - 0.95))[1] / np.sum(~truth)
+
+
+def test_street_hazards_fpr_at_a_recall_below_95_percent():
+    # 15 anomalies: recall 14 / 15 is nearer to 0.95 than 1; two others lie between thresholds.
+    score = np.array([9] * 14 + [1] + [5, 3, 2, 0], np.float16)
+    truth = np.arange(19) < 15
+    curve = count_scores(score, truth).curve()
+    assert curve.fpr95() == 3 / 4
+    assert curve.fpr_nearest_95() == street_hazards_fpr(score, truth) == 3 / 4
+    score[14] = 4
+    curve = count_scores(score, truth).curve()
+    assert curve.fpr_nearest_95() == street_hazards_fpr(score, truth) == 1 / 4
+
+
+@given(IMAGES)
+def test_street_hazards_averages_over_images_with_anomalies(images):
+    sklearn = pytest.importorskip('sklearn.metrics')
+    of_images = []
+    for score, label in images:
+        truth = label[label < 255] == 1
+        score = score[label < 255]
+        if truth.any() and not truth.all():
+            of_images.append(
+                (
+                    sklearn.average_precision_score(truth, score),
+                    street_hazards_fpr(score, truth),
+                    sklearn.roc_auc_score(truth, score),
+                )
+            )
+    metrics = PixelMetrics(averaged=True)
+    if not of_images:
+        if computable(images):
+            with pytest.raises(MaskomalyError, match='no image has both'):
+                update_all(metrics, images)
+        return
+    result = update_all(metrics, images)
+    expected = np.mean(of_images, axis=0)
+    assert (result.ap, result.fpr95, result.auroc) == pytest.approx(tuple(expected), abs=1e-12)
+    assert result.exact_ap == result.ap
+    assert result.best_f1 == update_all(PixelMetrics(), images).best_f1
+
+
 def test_counting_is_lossless_over_all_float16():
     bits = np.arange(1 << 16, dtype=np.uint16)
     score = bits.view(np.float16)
