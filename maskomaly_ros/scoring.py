@@ -26,6 +26,10 @@ last column is void ("no object"):
 
 This module needs torch and nothing else, so it serves any network that answers with masks.
 
+What stands here, in plain torch, runs everywhere and is the reference. Where numba (on a CPU) or
+triton (on a GPU) is installed, `maskomaly_ros.fused` gives the same maps to within 1e-5, many
+times faster; `form` chooses.
+
 Two readings of the formulas make them cheap, and neither changes the result. 1 − x falls as x
 grows, so reject is one minus the largest m_n · p_n. Two masks are above a threshold exactly where
 the second largest is, and sigmoid is monotonic, so borders follow from the second largest logit.
@@ -35,18 +39,22 @@ What remains are running maxima over the selected queries, one resized mask at a
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, cast
+from types import ModuleType
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    'Form',
     'QuerySelection',
     'ScoringParameters',
     'Variant',
@@ -56,9 +64,11 @@ __all__ = [
     'reject_map',
     'score_map',
     'select_queries',
+    'warm_up',
 ]
 
 Variant = Literal['paper', 'reference_code']
+Form = Literal['auto', 'torch', 'numba', 'triton']
 
 _logger = logging.getLogger(__name__)
 
@@ -184,8 +194,11 @@ class QuerySelection:
         """Return every query that has a part in the score, ascending."""
         return sorted({*self.inlier, *self.border_makers, *self.anomalous})
 
+    def only(self, parts: Iterable[str]) -> QuerySelection:
+        """Return the named attributes of this selection, the others empty."""
+        return QuerySelection(**{part: getattr(self, part) for part in parts})
 
-@torch.no_grad()
+
 def score_map(
     mask_logits: Tensor,
     class_logits: Tensor,
@@ -193,6 +206,7 @@ def score_map(
     parameters: ScoringParameters = ScoringParameters(),
     *,
     extent: Sequence[float] | None = None,
+    form: Form = 'auto',
 ) -> Tensor:
     """Return the anomaly score of every pixel (Maskomaly, Algorithm 1).
 
@@ -207,27 +221,34 @@ def score_map(
         extent: Height and width, in mask pixels from the top left, of the part of the masks that
             shows the frame; the rest is padding of the network input. Output pixel x looks at
             (x + 0.5) · extent / size − 0.5. Default: the masks have no padding.
+        form: ``torch``, ``numba`` (on a CPU) or ``triton`` (on a GPU); the last two do not take
+            float64. ``auto`` is the fastest that serves the logits and is installed.
 
     Returns:
         Score in [0, 1], 1 = anomalous: float32 [H, W], or [B, H, W] for a batch.
 
     Raises:
         TypeError: Where an input is no tensor of real numbers or size holds no integers.
-        ValueError: Where shapes do not fit, logits are NaN or infinite, or size or extent is out
-            of range.
+        ValueError: Where shapes do not fit, logits are NaN or infinite (``triton`` looks only at
+            those that it uses), size or extent is out of range, or form cannot be had.
         IndexError: Where parameters name a query that the network does not have.
 
     """
-    prediction = _Prediction(mask_logits, class_logits, size, extent)
     if not parameters.anomalous_queries:
         _log_missing_anomalous_queries()
-    return prediction.collect(
-        _score(prediction.reduce(frame, selection), parameters)
-        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    return _combined(
+        mask_logits,
+        class_logits,
+        size,
+        parameters,
+        extent,
+        form,
+        parts=('inlier', 'border_makers', 'anomalous'),
+        border_score=parameters.border_score,
+        reject_weight=parameters.reject_weight if parameters.anomalous_queries else 1,
     )
 
 
-@torch.no_grad()
 def reject_map(
     mask_logits: Tensor,
     class_logits: Tensor,
@@ -235,6 +256,7 @@ def reject_map(
     parameters: ScoringParameters = ScoringParameters(),
     *,
     extent: Sequence[float] | None = None,
+    form: Form = 'auto',
 ) -> Tensor:
     """Return reject alone, without borders: how little the inlier queries claim each pixel.
 
@@ -244,14 +266,9 @@ def reject_map(
         float32 [H, W] or [B, H, W] in [0, 1]; 1 where a frame has no inlier query.
 
     """
-    prediction = _Prediction(mask_logits, class_logits, size, extent)
-    return prediction.collect(
-        1 - prediction.reduce(frame, QuerySelection(inlier=selection.inlier)).inlier
-        for frame, selection in enumerate(select_queries(class_logits, parameters))
-    )
+    return _combined(mask_logits, class_logits, size, parameters, extent, form, parts=('inlier',))
 
 
-@torch.no_grad()
 def border_mask(
     mask_logits: Tensor,
     class_logits: Tensor,
@@ -259,6 +276,7 @@ def border_mask(
     parameters: ScoringParameters = ScoringParameters(),
     *,
     extent: Sequence[float] | None = None,
+    form: Form = 'auto',
 ) -> Tensor:
     """Return where two masks overlap, which is where score_map holds reject at border_score.
 
@@ -268,17 +286,15 @@ def border_mask(
         bool [H, W] or [B, H, W].
 
     """
-    prediction = _Prediction(mask_logits, class_logits, size, extent)
-    return prediction.collect(
-        _borders(
-            prediction.reduce(frame, QuerySelection(border_makers=selection.border_makers)),
-            parameters,
+    # Without inlier queries reject is 1 wherever no border holds it at 0.
+    return (
+        _combined(
+            mask_logits, class_logits, size, parameters, extent, form, parts=('border_makers',)
         )
-        for frame, selection in enumerate(select_queries(class_logits, parameters))
+        == 0
     )
 
 
-@torch.no_grad()
 def accept_map(
     mask_logits: Tensor,
     class_logits: Tensor,
@@ -286,6 +302,7 @@ def accept_map(
     parameters: ScoringParameters = ScoringParameters(),
     *,
     extent: Sequence[float] | None = None,
+    form: Form = 'auto',
 ) -> Tensor:
     """Return accept alone: how strongly the anomalous queries claim each pixel.
 
@@ -295,10 +312,15 @@ def accept_map(
         float32 [H, W] or [B, H, W] in [0, 1]; 0 without anomalous queries.
 
     """
-    prediction = _Prediction(mask_logits, class_logits, size, extent)
-    return prediction.collect(
-        prediction.reduce(frame, QuerySelection(anomalous=selection.anomalous)).anomalous
-        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    return _combined(
+        mask_logits,
+        class_logits,
+        size,
+        parameters,
+        extent,
+        form,
+        parts=('anomalous',),
+        reject_weight=0,
     )
 
 
@@ -321,6 +343,7 @@ def baseline_map(
 
     """
     prediction = _Prediction(mask_logits, class_logits, size, extent)
+    prediction.check_finite()
     void = _is_void(_class_logits_on_cpu(class_logits)).tolist()
     return prediction.collect(prediction.baseline(frame, row) for frame, row in enumerate(void))
 
@@ -345,33 +368,11 @@ def select_queries(
 
     """
     logits = _class_logits_on_cpu(class_logits)
-    queries = logits.shape[1]
-    for name in ('anomalous_queries', 'ground_queries'):
-        for query in getattr(parameters, name):
-            if query >= queries:
-                raise IndexError(
-                    f'{name} names query {query}, but the network has {queries} (0 to '
-                    f'{queries - 1}): the list belongs to another checkpoint'
-                )
-
-    probabilities = logits.softmax(-1)
-    largest = probabilities.amax(-1)
-    largest_inlier = probabilities[..., :-1].amax(-1)
-    not_void = ~_is_void(logits)
-    if parameters.variant == 'reference_code':
-        inlier = not_void & (largest > parameters.mask_threshold)
-        border_makers = not_void
-        reject_weights, accept_weights = largest, largest
-    else:
-        inlier = not_void & (largest >= parameters.mask_threshold)
-        inlier[:, list(parameters.ground_queries)] = True
-        border_makers = inlier
-        reject_weights, accept_weights = largest_inlier, probabilities[..., -1]
-
-    ground = dict.fromkeys(parameters.ground_queries)
+    _check_queries(parameters, logits.shape[1])
+    inlier, border_makers, reject_weights, accept_weights = _weigh(logits, parameters)
     return tuple(
         QuerySelection(
-            inlier={n: rejects[n] for n in _indices(inlier[frame]) | ground.keys()},
+            inlier={n: rejects[n] for n in _indices(inlier[frame])},
             border_makers=frozenset(_indices(border_makers[frame])),
             anomalous={n: accepts[n] for n in parameters.anomalous_queries},
         )
@@ -379,6 +380,77 @@ def select_queries(
             zip(reject_weights.tolist(), accept_weights.tolist(), strict=True)
         )
     )
+
+
+def warm_up(device: torch.device | str = 'cpu') -> None:
+    """Compile what score_map runs on a device, so that the first frame need not wait for it.
+
+    The result is kept on disk; the next process takes a fraction of a second.
+    """
+    masks, classes = torch.zeros(2, 4, 4, device=device), torch.zeros(2, 2, device=device)
+    score_map(masks, classes, (16, 16), ScoringParameters(anomalous_queries=(0,)))
+
+
+@torch.no_grad()
+def _combined(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: Sequence[int],
+    parameters: ScoringParameters,
+    extent: Sequence[float] | None,
+    form: Form,
+    *,
+    parts: Sequence[str],
+    border_score: float = 0,
+    reject_weight: float = 1,
+) -> Tensor:
+    """Return reject_weight · reject + (1 − reject_weight) · accept from parts of the queries."""
+    prediction = _Prediction(mask_logits, class_logits, size, extent)
+    chosen = _choose(form, mask_logits)
+    border_logit = _logit(parameters.border_threshold)
+    if chosen == 'triton':
+        return prediction.fused_on_gpu(
+            class_logits, parameters, parts, border_logit, border_score, reject_weight
+        )
+    prediction.check_finite()
+    evaluate = prediction.fused_on_cpu if chosen == 'numba' else prediction.score
+    return prediction.collect(
+        evaluate(frame, selection.only(parts), border_logit, border_score, reject_weight)
+        for frame, selection in enumerate(select_queries(class_logits, parameters))
+    )
+
+
+def _choose(form: Form, mask_logits: Tensor) -> Form:
+    """Return the form to take; refuse one that does not serve these logits or is not installed."""
+    if form not in get_args(Form):
+        raise ValueError(f'form is {form!r}; it must be one of {", ".join(get_args(Form))}')
+    if form == 'torch':
+        return form
+    module = {'cpu': 'numba', 'cuda': 'triton'}.get(mask_logits.device.type)
+    if form == 'triton' and module == 'numba' and os.environ.get('TRITON_INTERPRET') == '1':
+        module = 'triton'
+    serves = mask_logits.dtype != torch.float64 and module is not None
+    if form == 'auto':
+        return cast('Form', module) if serves and _fused(cast('str', module)) else 'torch'
+    if form != module or not serves:
+        raise ValueError(
+            f'form {form} does not take {mask_logits.dtype} on {mask_logits.device}; use torch'
+        )
+    if _fused(form) is None:
+        raise ValueError(f'form {form} needs the package {form}: pip install {form}')
+    return form
+
+
+@functools.cache
+def _fused(name: str) -> ModuleType | None:
+    """Import a fused form; None where its package is not installed or does not work."""
+    try:
+        return importlib.import_module(f'maskomaly_ros.fused.{name}_scoring')
+    except ImportError as error:
+        _logger.info('The score map is computed by torch alone: %s', error)
+    except Exception:  # a compiler that fails must not stop a vehicle
+        _logger.warning('%s fails here; torch computes the score map', name, exc_info=True)
+    return None
 
 
 class _Maxima(NamedTuple):
@@ -417,15 +489,86 @@ class _Prediction:
         self._masks = _as_batch(mask_logits, 3)
         double = mask_logits.dtype == torch.float64
         self._dtype = torch.float64 if double else torch.float32
-        _check_finite('mask_logits', mask_logits, self._dtype)
-
         self._size = _output_size(size)
         height, width = _visible_part(extent, mask_logits.shape[-2:])
-        device = mask_logits.device
-        self._rows = _Axis.sample(self._size[0], height, device, self._dtype)
-        self._columns = _Axis.sample(self._size[1], width, device, self._dtype)
-        self._logits = self._map()
-        self._scratch = self._map()
+        self._rows = Axis.sample(self._size[0], height, mask_logits.device)
+        self._columns = Axis.sample(self._size[1], width, mask_logits.device)
+
+    def check_finite(self) -> None:
+        """Refuse logits that are NaN, infinite or too far apart."""
+        _check_finite('mask_logits', self._masks if self._batched else self._masks[0], self._dtype)
+
+    def score(
+        self,
+        frame: int,
+        selection: QuerySelection,
+        border_logit: float,
+        border_score: float,
+        reject_weight: float,
+    ) -> Tensor:
+        """Return the score of one frame."""
+        maxima = self.reduce(frame, selection)
+        reject = 1 - maxima.inlier
+        borders = maxima.second_logit > border_logit
+        reject = torch.where(borders, reject.clamp(max=border_score), reject)
+        return maxima.anomalous.lerp_(reject, reject_weight)
+
+    def fused_on_cpu(
+        self,
+        frame: int,
+        selection: QuerySelection,
+        border_logit: float,
+        border_score: float,
+        reject_weight: float,
+    ) -> Tensor:
+        """Return what score returns, by numba."""
+        form = cast('Any', _fused('numba'))
+        return cast(
+            'Tensor',
+            form.score(
+                self._masks[frame].float(),
+                selection,
+                self._rows,
+                self._columns,
+                border_logit,
+                border_score,
+                reject_weight,
+            ),
+        )
+
+    def fused_on_gpu(
+        self,
+        class_logits: Tensor,
+        parameters: ScoringParameters,
+        parts: Sequence[str],
+        border_logit: float,
+        border_score: float,
+        reject_weight: float,
+    ) -> Tensor:
+        """Return the scores of all frames, by triton; waits for the device once, at the end."""
+        _check_class_logits(class_logits)
+        queries = class_logits.shape[-2]
+        _check_queries(parameters, queries)
+        logits = _as_batch(class_logits, 2).to(self._masks.device, torch.float64)
+        inlier, makers, reject_weights, accept_weights = _weigh(logits, parameters)
+        anomalous = _members(parameters.anomalous_queries, queries, logits.device)
+        none = torch.zeros_like(reject_weights)
+        form = cast('Any', _fused('triton'))
+        scores, finite = form.score(
+            self._masks,
+            torch.where(inlier, reject_weights, none) if 'inlier' in parts else none,
+            makers if 'border_makers' in parts else none,
+            torch.where(anomalous, accept_weights, none) if 'anomalous' in parts else none,
+            self._rows,
+            self._columns,
+            border_logit,
+            border_score,
+            reject_weight,
+        )
+        if not bool(finite & logits.isfinite().all()):
+            _check_finite('class_logits', logits, logits.dtype)
+            self.check_finite()
+        return cast('Tensor', scores) if self._batched else cast('Tensor', scores)[0]
 
     def reduce(self, frame: int, selection: QuerySelection) -> _Maxima:
         """Return the running maxima of the selected queries of one frame."""
@@ -473,6 +616,14 @@ class _Prediction:
         empty = torch.empty(self._size, dtype=self._dtype, device=self._masks.device)
         return empty if value is None else empty.fill_(value)
 
+    @functools.cached_property
+    def _logits(self) -> Tensor:
+        return self._map()
+
+    @functools.cached_property
+    def _scratch(self) -> Tensor:
+        return self._map()
+
     def _resize(self, mask: Tensor) -> Tensor:
         """Resize one mask bilinearly into a buffer that the next call overwrites.
 
@@ -484,44 +635,61 @@ class _Prediction:
         wide = torch.lerp(
             mask.index_select(1, columns.lower),
             mask.index_select(1, columns.upper),
-            columns.weight,
+            columns.weight.to(self._dtype),
         )
         torch.index_select(wide, 0, rows.lower, out=self._logits)
         torch.index_select(wide, 0, rows.upper, out=self._scratch)
-        return self._logits.lerp_(self._scratch, rows.weight[:, None])
+        return self._logits.lerp_(self._scratch, rows.weight.to(self._dtype)[:, None])
 
 
-class _Axis(NamedTuple):
-    """Say between which two mask pixels each output pixel lies, and how far along."""
+class Axis(NamedTuple):
+    """Say between which two mask pixels each output pixel lies, and how far along (float64)."""
 
     lower: Tensor
     upper: Tensor
     weight: Tensor
 
     @classmethod
-    def sample(cls, pixels: int, extent: float, device: torch.device, dtype: torch.dtype) -> _Axis:
+    @functools.lru_cache(maxsize=16)  # a camera's frames are all of one size
+    def sample(cls, pixels: int, extent: float, device: torch.device) -> Axis:
+        """Return where pixels of the output lie that show the first extent mask pixels."""
         last = math.ceil(extent) - 1
         position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (extent / pixels) - 0.5
         position.clamp_(0, last)
         lower = position.long()
-        return cls(
-            lower.to(device),
-            (lower + 1).clamp_(max=last).to(device),
-            (position - lower).to(device, dtype),
-        )
+        upper = (lower + 1).clamp_(max=last)
+        return cls(lower.to(device), upper.to(device), (position - lower).to(device))
 
 
-def _score(maxima: _Maxima, parameters: ScoringParameters) -> Tensor:
-    reject = 1 - maxima.inlier
-    borders = _borders(maxima, parameters)
-    reject = torch.where(borders, reject.clamp(max=parameters.border_score), reject)
-    if not parameters.anomalous_queries:
-        return reject
-    return maxima.anomalous.lerp_(reject, parameters.reject_weight)
+def _weigh(logits: Tensor, parameters: ScoringParameters) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return set I, the border makers, and every query's weight in reject and accept, [B, N]."""
+    probabilities = logits.softmax(-1)
+    largest = probabilities.amax(-1)
+    not_void = ~_is_void(logits)
+    ground = _members(parameters.ground_queries, logits.shape[1], logits.device)
+    if parameters.variant == 'reference_code':
+        inlier = not_void & (largest > parameters.mask_threshold)
+        return inlier | ground, not_void, largest, largest
+    inlier = not_void & (largest >= parameters.mask_threshold) | ground
+    return inlier, inlier, probabilities[..., :-1].amax(-1), probabilities[..., -1]
 
 
-def _borders(maxima: _Maxima, parameters: ScoringParameters) -> Tensor:
-    return maxima.second_logit > _logit(parameters.border_threshold)
+@functools.lru_cache(maxsize=16)
+def _members(queries: tuple[int, ...], count: int, device: torch.device) -> Tensor:
+    """Return which of count queries are among those listed, bool [N]."""
+    members = torch.zeros(count, dtype=torch.bool)
+    members[list(queries)] = True
+    return members.to(device)
+
+
+def _check_queries(parameters: ScoringParameters, count: int) -> None:
+    for name in ('anomalous_queries', 'ground_queries'):
+        for query in getattr(parameters, name):
+            if query >= count:
+                raise IndexError(
+                    f'{name} names query {query}, but the network has {count} (0 to '
+                    f'{count - 1}): the list belongs to another checkpoint'
+                )
 
 
 def _logit(probability: float) -> float:
@@ -535,15 +703,19 @@ def _logit(probability: float) -> float:
 
 def _class_logits_on_cpu(class_logits: Tensor) -> Tensor:
     """Return checked class logits, float64 [B, N, C+1]: a few thousand numbers, one transfer."""
+    _check_class_logits(class_logits)
+    logits = _as_batch(class_logits, 2).cpu().double()
+    _check_finite('class_logits', logits, logits.dtype)
+    return logits
+
+
+def _check_class_logits(class_logits: Tensor) -> None:
     _check_shape('class_logits', class_logits, ('N', 'C+1'))
     if class_logits.shape[-1] < 2:
         raise ValueError(
             f'class_logits is {_shape(class_logits)}; it needs one inlier class at least, and '
             'void last'
         )
-    logits = _as_batch(class_logits, 2).cpu().double()
-    _check_finite('class_logits', logits, logits.dtype)
-    return logits
 
 
 def _is_void(class_logits: Tensor) -> Tensor:

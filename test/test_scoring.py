@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import math
 import subprocess
@@ -30,6 +29,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from literal_scoring import (
+    ABLATIONS,
+    REFERENCES,
+    assert_as_literal,
+    cases,
+    fractions,
+    literal_baseline,
+    literal_inputs,
+    read_reference,
+)
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -51,195 +60,26 @@ DEVICES = [
         'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
     ),
 ]
-ABLATIONS = (score_map, reject_map, border_mask, accept_map)
-REFERENCES = ('no_border_overlap', 'odd_size', 'paper_defaults')
-
-
-# A literal, slow reading of the algorithm, in float64
-
-
-def literal_masks(mask_logits, size, extent=None):
-    """Resize every mask to [N, H, W], pixel by pixel, and return its sigmoid."""
-    queries, h, w = mask_logits.shape
-    extent = extent or (h, w)
-    last = [math.ceil(e) - 1 for e in extent]
-    masks = np.empty((queries, *size))
-    for y, x in np.ndindex(*size):
-        source = [(i + 0.5) * e / s - 0.5 for i, e, s in zip((y, x), extent, size, strict=True)]
-        (v, u) = (min(max(position, 0), n) for position, n in zip(source, last, strict=True))
-        top, left = int(v), int(u)
-        bottom, right = min(top + 1, last[0]), min(left + 1, last[1])
-        a, b = v - top, u - left
-        masks[:, y, x] = (1 - a) * (
-            (1 - b) * mask_logits[:, top, left] + b * mask_logits[:, top, right]
-        ) + a * ((1 - b) * mask_logits[:, bottom, left] + b * mask_logits[:, bottom, right])
-    return 1 / (1 + np.exp(-masks))
-
-
-def literal_softmax(class_logits):
-    exponentials = np.exp(class_logits - class_logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
-
-
-def literal_parts(m, p, parameters):
-    """Return reject without borders, the borders and accept, as Algorithm 1 is written."""
-    void = p.shape[1] - 1
-    reference_code = parameters.variant == 'reference_code'
-    not_void = [n for n in range(len(p)) if p[n].argmax() != void]
-    inlier = {}
-    for n in not_void:
-        confident = p[n].max() >= parameters.mask_threshold
-        if reference_code:
-            confident = p[n].max() > parameters.mask_threshold
-        if confident:
-            inlier[n] = p[n, :void].max()
-    for n in parameters.ground_queries:
-        inlier[n] = p[n].max() if reference_code else p[n, :void].max()
-
-    reject = np.ones(m.shape[1:])
-    for n, weight in inlier.items():
-        reject = np.minimum(reject, 1 - m[n] * weight)
-    borders = np.zeros(m.shape[1:], dtype=bool)
-    for a, b in itertools.combinations(not_void if reference_code else sorted(inlier), 2):
-        borders |= (m[a] > parameters.border_threshold) & (m[b] > parameters.border_threshold)
-    accept = np.zeros(m.shape[1:])
-    for n in parameters.anomalous_queries:
-        accept = np.maximum(accept, m[n] * (p[n].max() if reference_code else p[n, void]))
-    return reject, borders, accept
-
-
-def literal_score(reject, borders, accept, parameters):
-    reject = np.where(borders, np.minimum(reject, parameters.border_score), reject)
-    if not parameters.anomalous_queries:
-        return reject
-    return parameters.reject_weight * reject + (1 - parameters.reject_weight) * accept
-
-
-def literal_baseline(m, p):
-    void = p.shape[1] - 1
-    score = np.empty(m.shape[1:])
-    for y, x in np.ndindex(*score.shape):
-        n = m[:, y, x].argmax()
-        score[y, x] = m[n, y, x] if p[n].argmax() == void else 1 - m[n, y, x]
-    return score
-
-
-# Random predictions
-
-
-@dataclasses.dataclass
-class Case:
-    mask_logits: Tensor  # [B, N, h, w]
-    class_logits: Tensor  # [B, N, C+1]
-    size: tuple[int, int]
-    extent: tuple[float, float] | None
-    parameters: ScoringParameters
-
-    def map(self, function, **changes):
-        parameters = dataclasses.replace(self.parameters, **changes)
-        return function(
-            self.mask_logits, self.class_logits, self.size, parameters, extent=self.extent
-        )
-
-
-fractions = st.floats(0, 1) | st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
-
-
-@st.composite
-def cases(draw, dtypes=(torch.float64,), variants=('paper', 'reference_code')):
-    """Draw a prediction, with every kind of class distribution that a network may give."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    batch, queries, inlier_classes = (draw(st.integers(1, n)) for n in (3, 6, 4))
-    height, width = draw(st.integers(1, 7)), draw(st.integers(1, 7))
-    size = (draw(st.integers(1, 9)), draw(st.integers(1, 9)))
-    masks = rng.normal(0, draw(st.sampled_from([0.5, 4, 25])), (batch, queries, height, width))
-    classes = rng.normal(0, draw(st.sampled_from([0.5, 3])), (batch, queries, inlier_classes + 1))
-    kind = draw(st.sampled_from(['any', 'any', 'all void', 'none void', 'ties']))
-    if kind == 'all void':
-        classes[..., -1] = classes.max(-1) + 0.5
-    elif kind == 'none void':
-        classes[..., -1] = classes.min(-1) - 0.5
-    elif kind == 'ties':
-        masks, classes = masks.round(), classes.round()
-    extent = None
-    if draw(st.booleans()):
-        extent = (
-            draw(st.floats(0.1, height) | st.integers(1, height).map(float)),
-            draw(st.floats(0.1, width) | st.integers(1, width).map(float)),
-        )
-    some_queries = st.lists(st.integers(0, queries - 1), max_size=queries).map(tuple)
-    parameters = ScoringParameters(
-        anomalous_queries=draw(some_queries),
-        ground_queries=draw(some_queries),
-        mask_threshold=draw(fractions),
-        border_threshold=draw(fractions),
-        border_score=draw(fractions),
-        reject_weight=draw(fractions),
-        variant=draw(st.sampled_from(variants)),
-    )
-    mask_logits = torch.from_numpy(masks).to(draw(st.sampled_from(dtypes)))
-    class_logits = torch.from_numpy(classes).to(draw(st.sampled_from(dtypes)))
-    return Case(mask_logits, class_logits, size, extent, parameters)
-
-
-def literal_inputs(case, frame):
-    p = literal_softmax(case.class_logits[frame].double().numpy())
-    return literal_masks(case.mask_logits[frame].double().numpy(), case.size, case.extent), p
-
-
-def assert_as_literal(case, tolerance):
-    """Compare every map of every frame, but for masks and classes on the very threshold."""
-    maps = [case.map(function).numpy() for function in ABLATIONS]
-    for frame in range(len(case.mask_logits)):
-        m, p = literal_inputs(case, frame)
-        assume((abs(p.max(-1) - case.parameters.mask_threshold) > 1e-9).all())
-        clear = (abs(m - case.parameters.border_threshold) > tolerance).all(0)
-        score, reject, borders, accept = (values[frame] for values in maps)
-        expected = literal_parts(m, p, case.parameters)
-        np.testing.assert_allclose(reject, expected[0], rtol=0, atol=tolerance)
-        np.testing.assert_array_equal(borders[clear], expected[1][clear])
-        np.testing.assert_allclose(accept, expected[2], rtol=0, atol=tolerance)
-        np.testing.assert_allclose(
-            score[clear],
-            literal_score(*expected, case.parameters)[clear],
-            rtol=0,
-            atol=tolerance,
-        )
 
 
 # Reference results
-
-
-def read_reference(shared: Path, name: str):
-    with np.load(shared / 'reference' / 'scoring' / f'{name}.npz') as data:
-        reference = dict(data)
-    parameters = ScoringParameters(
-        anomalous_queries=reference['accept'],
-        ground_queries=reference['ground'],
-        mask_threshold=float(reference['t_mask']),
-        border_threshold=float(reference['t_b']),
-        border_score=float(reference['eps']),
-        reject_weight=float(reference['lam']),
-    )
-    masks, classes = (torch.from_numpy(reference[key]) for key in ('mask_logits', 'class_logits'))
-    return masks, classes, reference['size'], parameters, reference
 
 
 def test_every_reference_result_is_tested(shared):
     assert {path.stem for path in shared.glob('reference/scoring/*.npz')} == set(REFERENCES)
 
 
+@pytest.mark.parametrize('form', ['torch', 'auto'])
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
-def test_score_is_the_reference_score(shared, name, dtype, device):
-    masks, classes, size, parameters, reference = read_reference(shared, name)
-    resized = F.interpolate(masks[None].double(), size=tuple(map(int, size)), mode='bilinear')
-    on_threshold = abs(resized[0].sigmoid() - parameters.border_threshold) <= 1e-6
-    clear = ~on_threshold.any(0).numpy()
+def test_score_is_the_reference_score(shared, name, dtype, device, form):
+    masks, classes, size, parameters, reference, clear = read_reference(shared, name)
     assert clear.mean() > 0.99
 
-    score = score_map(masks.to(device, dtype), classes.to(device, dtype), size, parameters)
+    score = score_map(
+        masks.to(device, dtype), classes.to(device, dtype), size, parameters, form=form
+    )
 
     assert score.device.type == device
     np.testing.assert_allclose(score.cpu().numpy()[clear], reference['score'][clear], atol=1e-5)
@@ -249,7 +89,7 @@ def test_score_is_the_reference_score(shared, name, dtype, device):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
 def test_baseline_is_the_reference_baseline(shared, name, dtype, device):
-    masks, classes, size, _, reference = read_reference(shared, name)
+    masks, classes, size, _, reference, _ = read_reference(shared, name)
     score = baseline_map(masks.to(device, dtype), classes.to(device, dtype), size)
     np.testing.assert_allclose(score.cpu().numpy(), reference['baseline'], atol=1e-5)
 
@@ -292,7 +132,9 @@ def test_devices_agree(device, variant):
     classes = torch.randn(2, 30, 8, generator=generator) * 3
     parameters = ScoringParameters((3, 9), (4,), mask_threshold=0.4, variant=variant)
     for function in ABLATIONS:
-        expected = function(masks, classes, (65, 90), parameters, extent=(15.5, 20.25))
+        expected = function(
+            masks, classes, (65, 90), parameters, extent=(15.5, 20.25), form='torch'
+        )
         moved = function(
             masks.to(device), classes.to(device), (65, 90), parameters, extent=(15.5, 20.25)
         )
@@ -485,7 +327,7 @@ def test_nothing_of_all_queries_at_output_size_is_ever_held():
     masks, classes = torch.randn(60, 10, 16), torch.randn(60, 5)
     parameters = ScoringParameters((0, 1, 2), (3,), mask_threshold=0)
     with LargestResult() as largest:
-        score_map(masks, classes, (200, 320), parameters)
+        score_map(masks, classes, (200, 320), parameters, form='torch')
         baseline_map(masks, classes, (200, 320))
     assert 200 * 320 <= largest.elements <= 2 * 200 * 320
 

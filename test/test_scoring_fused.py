@@ -1,0 +1,332 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The fused forms against the torch form and the literal algorithm, and where they may fail."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from literal_scoring import (
+    ABLATIONS,
+    REFERENCES,
+    Case,
+    assert_as_literal,
+    cases,
+    read_reference,
+)
+
+from maskomaly_ros import scoring
+from maskomaly_ros.scoring import ScoringParameters, border_mask, score_map
+
+REPOSITORY = Path(__file__).parents[1]
+INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+LOW = (torch.float32, torch.float16, torch.bfloat16)
+needs_numba = pytest.mark.skipif(scoring._fused('numba') is None, reason='numba is not installed')
+
+
+@st.composite
+def large_cases(draw):
+    """Draw masks of several blocks, smooth as those of a network or noisy as none is."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    batch, queries = draw(st.integers(1, 2)), draw(st.integers(1, 16))
+    height, width = draw(st.integers(1, 40)), draw(st.integers(1, 60))
+    masks = rng.normal(0, draw(st.sampled_from([1, 6, 40])), (batch, queries, height, width))
+    for _ in range(draw(st.sampled_from([0, 2, 8]))):  # smoothed along both axes
+        for axis in (2, 3):
+            masks = (masks + np.roll(masks, 1, axis)) / math.sqrt(2)
+    classes = rng.normal(0, 2, (batch, queries, 5))
+    extent = None
+    if draw(st.booleans()):
+        extent = (draw(st.floats(0.5, height)), draw(st.floats(0.5, width)))
+    some_queries = st.lists(st.integers(0, queries - 1), max_size=4).map(tuple)
+    parameters = ScoringParameters(
+        anomalous_queries=draw(some_queries),
+        ground_queries=draw(some_queries),
+        mask_threshold=draw(st.sampled_from([0.0, 0.4, 1.0])),
+        border_threshold=draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
+        reject_weight=draw(st.floats(0, 1)),
+        variant=draw(st.sampled_from(['paper', 'reference_code'])),
+    )
+    return Case(
+        torch.from_numpy(masks).float(),
+        torch.from_numpy(classes).float(),
+        (draw(st.integers(1, 150)), draw(st.integers(1, 200))),
+        extent,
+        parameters,
+    )
+
+
+def assert_as_torch(case, form, at_threshold=1e-6):
+    """Compare with the torch form in float64, but for masks on the very threshold."""
+    expected = Case(
+        case.mask_logits.double(),
+        case.class_logits.double(),
+        case.size,
+        case.extent,
+        case.parameters,
+    )
+    borders = expected.map(border_mask)
+    threshold = case.parameters.border_threshold
+    lower, upper = (
+        expected.map(border_mask, border_threshold=min(max(t, 0), 1))
+        for t in (threshold + at_threshold, threshold - at_threshold)
+    )
+    clear = (lower == borders) & (upper == borders)
+    for function in ABLATIONS:
+        found, wanted = case.map(function, form), expected.map(function)
+        assert found.dtype == wanted.dtype
+        if function in (border_mask, score_map):
+            found, wanted = found[clear], wanted[clear]
+        torch.testing.assert_close(found.float(), wanted.float(), rtol=0, atol=1e-5)
+
+
+@needs_numba
+class TestNumba:
+    @given(cases(dtypes=LOW))
+    @settings(max_examples=200)
+    def test_every_map_is_that_of_the_literal_algorithm(self, case):
+        assert_as_literal(case, 1e-5, 'numba', at_threshold=1e-6)
+
+    @given(large_cases())
+    @settings(max_examples=100)
+    def test_every_map_is_that_of_torch_over_many_blocks(self, case):
+        assert_as_torch(case, 'numba')
+
+    @given(cases(dtypes=LOW), st.randoms(use_true_random=False))
+    def test_order_of_queries_does_not_matter(self, case, random):
+        expected = case.map(score_map, 'numba')
+        order = list(range(case.mask_logits.shape[1]))
+        random.shuffle(order)
+        case.mask_logits, case.class_logits = (
+            case.mask_logits[:, order],
+            case.class_logits[:, order],
+        )
+        moved = {
+            name: tuple(order.index(query) for query in getattr(case.parameters, name))
+            for name in ('anomalous_queries', 'ground_queries')
+        }
+        found = case.map(score_map, 'numba', **moved)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+    def test_is_what_auto_takes_for_all_but_float64(self):
+        assert scoring._choose('auto', torch.zeros(1)) == 'numba'
+        assert scoring._choose('auto', torch.zeros(1, dtype=torch.bfloat16)) == 'numba'
+        assert scoring._choose('auto', torch.zeros(1, dtype=torch.float64)) == 'torch'
+
+    def test_strided_masks_that_need_a_gradient_inside_inference_mode_and_outside(self):
+        masks = torch.randn(7, 9, 4, requires_grad=True).permute(2, 0, 1)
+        classes = torch.randn(4, 3)
+        parameters = ScoringParameters((0, 1), (2,), mask_threshold=0)
+        expected = score_map(masks, classes, (20, 30), parameters, form='torch')
+        for mode in (torch.inference_mode, torch.enable_grad):
+            with mode():
+                score = score_map(masks, classes, (20, 30), parameters, form='numba')
+            torch.testing.assert_close(score, expected, rtol=0, atol=1e-6)
+
+    def test_number_of_threads_changes_nothing(self):
+        masks, classes = torch.randn(12, 45, 80) * 5, torch.randn(12, 6) * 3
+        parameters = ScoringParameters((3,), (5,))
+        before = torch.get_num_threads()
+        try:
+            scores = []
+            for threads in (1, 2, 5):
+                torch.set_num_threads(threads)
+                scores.append(score_map(masks, classes, (180, 320), parameters, form='numba'))
+        finally:
+            torch.set_num_threads(before)
+        for score in scores[1:]:
+            torch.testing.assert_close(score, scores[0], rtol=0, atol=0)
+
+    def test_several_python_threads_at_once(self):
+        parameters = ScoringParameters((3,), (5,))
+        inputs = [(torch.randn(12, 45, 80) * 5, torch.randn(12, 6) * 3) for _ in range(4)]
+        expected = [score_map(*i, (180, 320), parameters, form='numba') for i in inputs]
+        wrong = []
+
+        def work(index):
+            for _ in range(10):
+                score = score_map(*inputs[index], (180, 320), parameters, form='numba')
+                if not torch.equal(score, expected[index]):
+                    wrong.append(index)
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        try:
+            threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        finally:
+            torch.set_num_threads(before)
+        assert not any(thread.is_alive() for thread in threads)
+        assert wrong == []
+
+    @pytest.mark.skipif('fork' not in multiprocessing.get_all_start_methods(), reason='no fork')
+    def test_a_forked_process_has_threads_of_its_own(self):
+        # torch's own threads do not; what stands before the shared work may use one alone.
+        program = (
+            'import os, torch\n'
+            'from maskomaly_ros.fused.numba_scoring import _share\n'
+            'torch.set_num_threads(2)\n'
+            'seen = []\n'
+            '_share(seen.append, range(50))\n'
+            'child = os.fork()\n'
+            'if child == 0:\n'
+            '    _share(seen.append, range(50))\n'
+            '    os._exit(0 if len(seen) == 100 else 3)\n'
+            'raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n'
+        )
+        result = run_python(program)
+        assert result.returncode == 0, result.stderr
+
+    def test_a_cache_that_cannot_be_written_costs_time_only(self, tmp_path):
+        not_a_folder = tmp_path / 'file'
+        not_a_folder.write_text('')
+        result = run_python(
+            'import torch\n'
+            'from maskomaly_ros.scoring import score_map\n'
+            "score_map(torch.zeros(2, 3, 3), torch.zeros(2, 2), (5, 5), form='numba')\n",
+            NUMBA_CACHE_DIR=str(not_a_folder / 'cache'),
+        )
+        assert result.returncode == 0, result.stderr
+
+    def test_a_damaged_cache_is_passed_over(self, tmp_path):
+        program = (
+            'import torch\n'
+            'from maskomaly_ros.scoring import score_map\n'
+            "score_map(torch.zeros(2, 3, 3), torch.zeros(2, 2), (5, 5), form='numba')\n"
+        )
+        assert run_python(program, NUMBA_CACHE_DIR=str(tmp_path)).returncode == 0
+        files = [path for path in tmp_path.rglob('*') if path.is_file()]
+        assert {path.suffix for path in files} == {'.nbi', '.nbc'}
+        for path in files:
+            path.write_bytes(path.read_bytes()[:100])
+        result = run_python(program, NUMBA_CACHE_DIR=str(tmp_path))
+        assert result.returncode == 0, result.stderr
+
+
+def run_python(program, **environment):
+    return subprocess.run(
+        [sys.executable, '-c', program],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize('name', ['numba', 'triton'])
+def test_without_the_package_auto_is_torch_and_asking_says_what_to_install(name):
+    result = run_python(
+        f'import sys; sys.modules[{name!r}] = None\n'
+        'import torch\n'
+        'from maskomaly_ros.scoring import score_map\n'
+        'score_map(torch.zeros(2, 3, 3), torch.zeros(2, 2), (5, 5))\n'
+        f'score_map(torch.zeros(2, 3, 3), torch.zeros(2, 2), (5, 5), form={name!r})\n',
+        TRITON_INTERPRET='1' if name == 'triton' else '0',
+    )
+    assert f'ValueError: form {name} needs the package {name}: pip install {name}' in result.stderr
+
+
+@pytest.mark.parametrize(
+    ('form', 'dtype', 'message'),
+    [
+        ('cuda', torch.float32, "form is 'cuda'; it must be one of auto, torch, numba, triton"),
+        ('numba', torch.float64, 'form numba does not take torch.float64 on cpu; use torch'),
+        ('triton', torch.float64, 'form triton does not take torch.float64 on cpu'),
+    ],
+)
+def test_forms_that_cannot_be_had_are_named(form, dtype, message):
+    with pytest.raises(ValueError, match=message):
+        score_map(torch.zeros(2, 3, 3, dtype=dtype), torch.zeros(2, 2), (5, 5), form=form)
+
+
+if INTERPRETED:
+
+    class TestTriton:
+        """Run on the CPU by triton's interpreter, one tile after the other."""
+
+        @given(cases(dtypes=LOW))
+        @settings(max_examples=15)
+        def test_every_map_is_that_of_the_literal_algorithm(self, case):
+            assert_as_literal(case, 1e-5, 'triton')
+
+        @given(large_cases())
+        @settings(max_examples=8)
+        def test_every_map_is_that_of_torch_over_many_tiles(self, case):
+            assert_as_torch(case, 'triton', at_threshold=1e-5)
+
+        @pytest.mark.parametrize('name', REFERENCES)
+        def test_score_is_the_reference_score(self, shared, name):
+            masks, classes, size, parameters, reference, clear = read_reference(shared, name)
+            score = score_map(masks, classes, size, parameters, form='triton').numpy()
+            np.testing.assert_allclose(score[clear], reference['score'][clear], atol=1e-5)
+
+        @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+        def test_logits_that_are_not_finite_are_refused(self, value):
+            masks, classes = torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 2)
+            masks[1, 1, 1, 1] = value
+            with pytest.raises(ValueError, match=r'mask_logits holds .* at \[1, 1, 1, 1\]'):
+                score_map(masks, classes, (12, 70), form='triton')
+            classes[0, 2, 1] = value
+            with pytest.raises(ValueError, match='class_logits holds'):
+                score_map(torch.zeros(2, 3, 4, 5), classes, (12, 70), form='triton')
+
+else:
+
+    def test_triton_in_its_interpreter():
+        pytest.importorskip('triton')
+        result = subprocess.run(
+            [sys.executable, '-m', 'pytest', '-q', __file__, '-k', 'TestTriton'],
+            cwd=REPOSITORY,
+            env={**os.environ, 'TRITON_INTERPRET': '1'},
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        assert result.returncode == 0, result.stdout[-5000:]
+        assert 'passed' in result.stdout
+
+    @pytest.mark.parametrize('logits', ['fp32', 'fp16', 'bf16'])
+    @pytest.mark.parametrize('capability', [80, 90])
+    def test_triton_compiles_for_gpus_that_are_not_here(capability, logits):
+        triton = pytest.importorskip('triton')
+        compiler = pytest.importorskip('triton.backends.compiler')
+        kernel = importlib.import_module('maskomaly_ros.fused.triton_scoring')._score_tile
+        pointers = dict.fromkeys(kernel.arg_names[:12], '*fp32') | {'masks': f'*{logits}'}
+        pointers |= dict.fromkeys(kernel.arg_names[4:10], '*i64')
+        pointers |= {'row_weights': '*fp64', 'column_weights': '*fp64', 'not_finite': '*i32'}
+        numbers = dict.fromkeys(kernel.arg_names[12:19], 'i32')
+        numbers |= dict.fromkeys(kernel.arg_names[19:22], 'fp32')
+        tile = {'tile_rows': 8, 'tile_columns': 64}
+        source = triton.compiler.ASTSource(
+            kernel, pointers | numbers | dict.fromkeys(tile, 'constexpr'), constexprs=tile
+        )
+        compiled = triton.compile(source, target=compiler.GPUTarget('cuda', capability, 32))
+        assert f'.target sm_{capability}' in compiled.asm['ptx']
