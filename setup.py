@@ -86,6 +86,7 @@ EXTRAS = {
         'ros-sensor-msgs',
         'ros-std-msgs',
     ],
+    'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     'replay': ['av', 'rosbags'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],

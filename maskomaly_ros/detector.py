@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from maskomaly_ros import obstacles as obstacle_search
 from maskomaly_ros import visualization
@@ -38,7 +39,7 @@ from maskomaly_ros.networks import InputSize, Network, load_network
 from maskomaly_ros.networks.preprocessing import check_frames
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries
-from maskomaly_ros.scoring import ScoringParameters, score_map
+from maskomaly_ros.scoring import ScoringParameters, score_map, warm_up
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,22 +75,32 @@ class DetectorConfig:
 class Detection:
     """What was found in one frame. Derived results are computed when first asked for, once.
 
+    What is asked for is computed where the score is and downloaded from there: of a score map on
+    a GPU, a mask or an overlay costs the transfer of that alone.
+
     Attributes:
         frame: the camera frame, RGB uint8 [H, W, 3].
-        score: score map, float32 [H, W] in [0, 1], 1 = anomalous.
+        score_tensor: score map, float32 [H, W] in [0, 1], 1 = anomalous, on the network's device.
         config: the configuration it was made with.
         timings: seconds spent on the batch that this frame was part of, by stage.
 
     """
 
     frame: NDArray[np.uint8]
-    score: NDArray[np.float32]
+    score_tensor: Tensor
     config: DetectorConfig
     timings: dict[str, float]
 
     @cached_property
+    def score(self) -> NDArray[np.float32]:
+        """Score map, float32 [H, W] in [0, 1], 1 = anomalous."""
+        return self.score_tensor.cpu().numpy()
+
+    @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """Obstacle mask, uint8 [H, W]: 255 where the score is above the threshold, else 0."""
+        if self._mask_tensor is not None:
+            return self._mask_tensor.cpu().numpy()
         return obstacle_search.obstacle_mask(self.score, self.config.obstacle_threshold)
 
     @cached_property
@@ -101,7 +112,23 @@ class Detection:
 
     def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
         """Return the frame with the score in colour and obstacles outlined, RGB [H, W, 3]."""
-        return visualization.overlay(self.frame, self.score, self.mask, opacity)
+        if self._mask_tensor is None:
+            return visualization.overlay(self.frame, self.score, self.mask, opacity)
+        with torch.inference_mode():
+            frame = torch.from_numpy(self.frame.copy())  # which may be read-only or strided
+            blended = visualization.overlay_on_device(
+                frame.to(self.score_tensor.device), self.score_tensor, self._mask_tensor, opacity
+            )
+            return blended.cpu().numpy()
+
+    @cached_property
+    def _mask_tensor(self) -> Tensor | None:
+        """The mask on the device; None on the CPU, where OpenCV is faster than torch."""
+        if self.score_tensor.device.type == 'cpu':
+            return None
+        with torch.inference_mode():
+            above = self.score_tensor > self.config.obstacle_threshold
+            return above.to(torch.uint8).mul_(255)
 
 
 class Detector:
@@ -116,6 +143,7 @@ class Detector:
     def __init__(self, network: Network, config: DetectorConfig | None = None) -> None:
         self.network = network
         self.config = config or DetectorConfig()
+        warm_up(network.device)
 
     @classmethod
     def from_checkpoint(
@@ -199,9 +227,16 @@ class Detector:
                 detections[i] = Detection(frame, score, config, timings)
         return [detections[i] for i in range(len(frames))]
 
+    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
+        """Detect in blank frames, so that the first real ones of this size need not wait.
+
+        Libraries compile, choose algorithms and take memory when they first see a size.
+        """
+        self.detect([np.zeros((height, width, 3), np.uint8)] * batch)
+
     def _score(
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
-    ) -> tuple[NDArray[np.float32], dict[str, float]]:
+    ) -> tuple[Tensor, dict[str, float]]:
         start = time.perf_counter()
         prediction = self.network.predict(frames)
         predicted = time.perf_counter()
@@ -213,10 +248,11 @@ class Detector:
                 config.scoring,
                 extent=prediction.extent,
             )
-            result = scores.cpu().numpy()
+        if scores.is_cuda:
+            torch.cuda.synchronize(scores.device)
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
-        return result, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}
+        return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}
 
 
 def find_queries(network: Network, queries_file: str | Path | None) -> Queries:

@@ -25,7 +25,7 @@ import functools
 import math
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -33,7 +33,10 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.errors import MaskomalyError
 
-__all__ = ['caption', 'colorize', 'contact_sheet', 'overlay', 'score_scale']
+if TYPE_CHECKING:
+    from torch import Tensor  # images come without it
+
+__all__ = ['caption', 'colorize', 'contact_sheet', 'overlay', 'overlay_on_device', 'score_scale']
 
 Image = NDArray[np.uint8]
 
@@ -118,6 +121,40 @@ def overlay(
     if obstacles_mask is not None:
         _outline(blended, obstacles_mask)
     return blended
+
+
+def overlay_on_device(
+    frame: Tensor, score: Tensor, obstacles_mask: Tensor, opacity: float = 0.5
+) -> Tensor:
+    """Return what overlay returns, of tensors and on their device.
+
+    Args:
+        frame: Camera frame, uint8 [H, W, 3].
+        score: Score map, float [H, W] in [0, 1].
+        obstacles_mask: Obstacle mask, uint8 [H, W], not 0 on obstacles.
+        opacity: As for overlay.
+
+    Returns:
+        uint8 [H, W, 3]; channels may differ from those of overlay by 1, from rounding.
+
+    """
+    import torch
+    from torch.nn.functional import max_pool2d
+
+    levels = (score.clamp(0, 1) * 255).round_().long()
+    kept, added = (
+        torch.from_numpy(table[:, 0].astype(np.float32)).to(score.device)
+        for table in _blending(float(opacity))
+    )
+    blended = (frame * kept[levels] / 255).round_() + added[levels]
+    inside = (obstacles_mask != 0).to(blended)[None]
+    width = _outline_width(score.shape)
+    for color in (_OUTLINE, _RIM):
+        grown = max_pool2d(inside, 2 * width + 1, stride=1, padding=width)
+        ring = (grown - inside)[0, :, :, None]
+        blended = torch.where(ring > 0, blended.new_tensor(color), blended)
+        inside = grown
+    return blended.clamp_(max=255).to(torch.uint8)
 
 
 def caption(image: Image, text: str) -> Image:
@@ -283,13 +320,17 @@ def _outline(image: Image, mask: Image) -> None:
             'they must be of one size'
         )
     inside: Any = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
-    width = max(1, round(min(mask.shape) / 450))
+    width = _outline_width(mask.shape)
     grow = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * width + 1, 2 * width + 1))
     for color in (_OUTLINE, _RIM):
         grown = cv2.dilate(inside, grow)
         ring = cv2.subtract(grown, inside).view(np.bool_)  # numpy finds booleans much faster
         image.reshape(-1, 3)[np.flatnonzero(ring)] = color
         inside = grown
+
+
+def _outline_width(size: Sequence[int]) -> int:
+    return max(1, round(min(size) / 450))
 
 
 def _check_image(name: str, image: Image) -> None:

@@ -95,6 +95,22 @@ def test_frames_of_one_size_share_a_batch_and_keep_their_order() -> None:
     assert detections[1].score.shape == (90, 120)
 
 
+def test_a_warm_detector_has_seen_its_size() -> None:
+    network = PaintedNetwork()
+    Detector(network, CONFIG).warm_up(30, 40, batch=2)
+    assert network.batches == [2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+def test_on_a_gpu_results_are_those_of_the_cpu() -> None:
+    on_cpu = Detector(PaintedNetwork(), CONFIG).detect([picture()])[0]
+    on_gpu = replace(on_cpu, score_tensor=on_cpu.score_tensor.cuda())
+    np.testing.assert_array_equal(on_gpu.score, on_cpu.score)
+    np.testing.assert_array_equal(on_gpu.mask, on_cpu.mask)
+    assert on_gpu.obstacles == on_cpu.obstacles
+    assert np.abs(on_gpu.overlay().astype(int) - on_cpu.overlay()).max() <= 1
+
+
 def test_no_frames_no_detections() -> None:
     assert Detector(PaintedNetwork(), CONFIG).detect([]) == []
 

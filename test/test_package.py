@@ -60,7 +60,7 @@ DISTRIBUTIONS = {
 # In distributions of ROS only, not among its wheels.
 WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'vision_msgs'}
 # Backends and profilers that are used where somebody has installed them.
-OPTIONAL = {'detectron2', 'mask2former'}
+OPTIONAL = {'detectron2', 'mask2former', 'triton'}
 OUTER_PARTS = {'node', 'replay', 'evaluation', 'training', 'demo', 'cli'}
 
 
@@ -240,7 +240,8 @@ def test_only_the_node_imports_ros(manifest: ElementTree.Element) -> None:
 
 
 def test_only_networks_and_training_import_network_libraries() -> None:
-    users = {path for path in modules(NAME) if packages(path) & {'transformers', *OPTIONAL}}
+    libraries = {'transformers', 'detectron2', 'mask2former'}
+    users = {path for path in modules(NAME) if packages(path) & libraries}
     assert {path.parent.name for path in users} <= {'networks', 'training'}
 
 

@@ -19,11 +19,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.visualization import caption, colorize, contact_sheet, overlay, score_scale
+from maskomaly_ros.visualization import (
+    caption,
+    colorize,
+    contact_sheet,
+    overlay,
+    overlay_on_device,
+    score_scale,
+)
 
 OUTLINE = np.array([0, 255, 255])
 
@@ -85,6 +93,15 @@ def test_scores_outside_of_the_scale_saturate():
     colors = colorize(np.array([[0, -0.5, -1e20, -np.inf, 1, 1.5, 1e20, np.inf]]))[0]
     assert (colors[:4] == colors[0]).all()
     assert (colors[4:] == colors[4]).all()
+
+
+@given(pictures(), st.floats(0, 1))
+def test_overlay_on_a_device_is_the_same(picture, opacity):
+    tensors = (torch.from_numpy(part.copy()) for part in picture)
+    found = overlay_on_device(*tensors, opacity).numpy()
+    expected = overlay(*picture, opacity)
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - expected).max() <= 1
 
 
 # Overlay
