@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -95,6 +95,10 @@ class Detection:
     def score(self) -> NDArray[np.float32]:
         """Score map, float32 [H, W] in [0, 1], 1 = anomalous."""
         return self.score_tensor.cpu().numpy()
+
+    def with_score(self, score: NDArray[np.float32]) -> Detection:
+        """Return the detection that another score map of the same frame gives."""
+        return replace(self, score_tensor=torch.from_numpy(score))
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:

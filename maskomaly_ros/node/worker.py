@@ -58,7 +58,7 @@ class Camera:
             detection.config.obstacle_threshold,
             settings.temporal,
         )
-        return detection if score is detection.score else replace(detection, score=score)
+        return detection if score is detection.score else detection.with_score(score)
 
 
 @dataclass(frozen=True)
