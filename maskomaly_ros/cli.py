@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from maskomaly_ros import __version__, cli_checkpoint, cli_evaluate
+from maskomaly_ros import __version__, cli_analyse, cli_checkpoint, cli_evaluate
 from maskomaly_ros.cli_common import (
     ERR,
     OUT,
@@ -66,6 +66,7 @@ app = typer.Typer(
 app.add_typer(cli_checkpoint.app)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.calibrate)
+app.command()(cli_analyse.analyse)
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ from maskomaly_ros.errors import MaskomalyError
 if TYPE_CHECKING:
     from maskomaly_ros.evaluation.datasets import Dataset
     from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult, SemanticEvaluation
+    from maskomaly_ros.evaluation.report import DatasetReport, MethodRow
     from maskomaly_ros.evaluation.score_files import ScoreFolder
     from maskomaly_ros.queries import Queries
 
@@ -120,6 +121,13 @@ def evaluate(
     json_file: Annotated[
         MaybePath, typer.Option('--json', metavar='PATH', help='Write the figures here too.')
     ] = None,
+    report: Annotated[
+        MaybePath,
+        typer.Option(
+            metavar='FILE.html',
+            help='Write one HTML page here: table, curves, worst and best images, all images.',
+        ),
+    ] = None,
 ) -> None:
     """Measure methods on labelled images, by the SegmentMeIfYouCan benchmark's definitions.
 
@@ -131,12 +139,15 @@ def evaluate(
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
     from maskomaly_ros.evaluation.evaluate import evaluate_semantics as measure_semantics
     from maskomaly_ros.evaluation.methods import check_methods, default_methods
+    from maskomaly_ros.evaluation.report import network_facts, report_of, semantic_report
     from maskomaly_ros.queries import Queries
     from maskomaly_ros.scoring import ScoringParameters
 
     datasets = [open_dataset(specification) for specification in dataset]
     ordinary = open_dataset(statistics) if statistics else None
     score_folders = {each.name: _find_scores(scores or [], each) for each in datasets}
+    for path in filter(None, (json_file, report)):
+        make_parent(path)
     chosen: list[str] = []
     network, known, parameters = None, Queries(checkpoint='none'), ScoringParameters()
     if methods != 'none':
@@ -196,10 +207,47 @@ def evaluate(
             ],
         }
         write(json_file, json.dumps(without_nan(content), indent=2) + '\n')
+    if report:
+        with ERR.status('drawing the report'):
+            _write_report(
+                report,
+                [
+                    semantic_report(evaluation)
+                    if isinstance(evaluation, SemanticEvaluation)
+                    else report_of(
+                        evaluation,
+                        each,
+                        network,
+                        known,
+                        rows=[_row_of(name, r) for name, r in evaluation.results.items()],
+                        score_folders=score_folders[each.name],
+                        statistics=found,
+                        cache=cache,
+                        remarks=list(_remarks(evaluation)),
+                    )
+                    for evaluation, each in zip(evaluations, datasets, strict=True)
+                ],
+                network_facts(network, known) if network else {},
+            )
     skipped = {e.dataset: e.skipped for e in evaluations}
     if ordinary and ordinary.skipped:
         skipped[ordinary.name] = {**skipped.get(ordinary.name, {}), **ordinary.skipped}
     _report_skipped(skipped)
+
+
+def _write_report(path: Path, reports: list[DatasetReport], facts: dict[str, str]) -> None:
+    from maskomaly_ros.evaluation.report import render_report, run_facts
+
+    title = f'Evaluation of {facts["checkpoint"]}' if facts else 'Evaluation of score files'
+    write(path, render_report(title, reports, {**facts, **run_facts()}))
+    OUT.print(f'Report: {path}', soft_wrap=True, highlight=False, markup=False)
+
+
+def _row_of(name: str, result: MethodResult) -> MethodRow:
+    from maskomaly_ros.evaluation.report import MethodRow
+
+    threshold = {'threshold': result.pixels.best_f1_threshold}
+    return MethodRow(name, {**_columns_of(result), **threshold})
 
 
 def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolder]:

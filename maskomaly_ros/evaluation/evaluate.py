@@ -73,6 +73,7 @@ __all__ = [
     'class_statistics',
     'evaluate',
     'evaluate_semantics',
+    'over_images',
     'score_images',
 ]
 
@@ -249,7 +250,7 @@ def evaluate(
                 stored.write(sample.name, found, label)
             return summaries
 
-        run = _over_images(network if methods else None, dataset, outputs, measure)
+        run = over_images(network if methods else None, dataset, outputs, measure)
         for sample, summaries in progress(run, len(dataset), f'{dataset.name}: scores'):
             for name, summary in summaries.items():
                 metrics[name].add(summary)
@@ -349,7 +350,7 @@ def class_statistics(
         return class_sums(prediction)
 
     total: FloatArray | None = None
-    run = _over_images(network, dataset, outputs, take)
+    run = over_images(network, dataset, outputs, take)
     for _, sums in progress(run, len(dataset), f'{dataset.name}: classes'):
         total = sums if total is None else total + sums
     check_images(dataset, 0 if total is None else 1)
@@ -357,7 +358,7 @@ def class_statistics(
     return ClassStatistics.of_sums(total, dataset.name)
 
 
-def _over_images(
+def over_images(
     network: Network | None,
     dataset: Dataset,
     outputs: OutputCache | None,
@@ -552,7 +553,7 @@ def evaluate_semantics(
         return prediction.semantic_map()[0].cpu().numpy(), label
 
     outputs = OutputCache(cache, network) if cache else None
-    run = _over_images(network, dataset, outputs, classify)
+    run = over_images(network, dataset, outputs, classify)
     for _, (predicted, label) in progress(run, len(dataset), f'{dataset.name}: classes'):
         confusion.update(predicted, label)
         images += 1

@@ -42,6 +42,9 @@ Everything is escaped but what is `Markup`, which the functions below return; `t
 `grid` (pictures or figures side by side), `card`, `facts` (a definition list), `warning`, `note`,
 `badge`, `numeric`, `muted`, `scroll`.
 
+`parts.html` has macros that templates can import: `legend(entries)`, checkboxes that hide curves,
+and `facts(values)`, names and values.
+
 The pages load nothing from anywhere: the content security policy in them forbids it, and admits
 only the scripts of the page, by their hashes. They are light or dark as the reader's system is,
 work with a keyboard, and can be read without scripts.

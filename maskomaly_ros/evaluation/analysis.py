@@ -1,0 +1,673 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Studies of what the queries of a checkpoint do, and of what the score makes of them.
+
+Those of the Maskomaly paper, for any checkpoint and data set:
+
+1. Specialisation: which class each query answers with, over the images. See `Answers`.
+2. IoU: how well the mask of each query covers anomalies, on average.
+3. Number of anomalous queries: the figures of the score with the first k queries by IoU.
+4. Curves: precision-recall and ROC of all methods.
+
+`study` measures one checkpoint, `write_studies` writes figures, tables and a page of several.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from maskomaly_ros import html
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation import plots
+from maskomaly_ros.evaluation.cache import OutputCache
+from maskomaly_ros.evaluation.calibration import query_iou
+from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
+from maskomaly_ros.evaluation.evaluate import (
+    MethodResult,
+    Progress,
+    check_images,
+    evaluate,
+    no_progress,
+    over_images,
+)
+from maskomaly_ros.evaluation.methods import check_methods
+from maskomaly_ros.evaluation.metrics import ImageSummary, PixelMetrics, PixelResult
+from maskomaly_ros.html import Cell, Column, Markup
+from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.scoring import ScoringParameters, accept_map, border_mask, reject_map
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FloatArray = NDArray[np.float64]
+Summaries = list[ImageSummary]
+
+QUERY_THRESHOLD = 0.9
+"""T_query: share of a query's answers that must name one class for it to be specialised."""
+MINIMUM_SHARE = 0.01
+"""ε: share of the images in which a query must answer with a class to be judged at all."""
+IOU_THRESHOLD = 0.25
+"""T_IoU of the paper."""
+MOST_QUERIES = 20
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which class each query answers with: the largest of its probabilities, void included.
+
+    Attributes:
+        classes: names of the classes, void last.
+        counts: number of images, int64 [N, C+1].
+
+    """
+
+    classes: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return int(self.counts[0].sum())
+
+    @property
+    def shares(self) -> FloatArray:
+        """The shares of the images, [N, C+1]."""
+        return self.counts / self.images
+
+    @property
+    def active(self) -> FloatArray:
+        """The share of the images in which a query answers with a class that is not void, [N]."""
+        return np.asarray(self.shares[:, :-1].sum(1))
+
+    @property
+    def favourite(self) -> NDArray[np.intp]:
+        """The class that is not void that a query answers with most often, [N]."""
+        return np.asarray(np.argmax(self.counts[:, :-1], axis=1))
+
+    @property
+    def purity(self) -> FloatArray:
+        """The share of its favourite in the answers of a query that are not void, [N].
+
+        NaN where all of them are void.
+        """
+        inlier = self.counts[:, :-1]
+        total = inlier.sum(1)
+        return np.where(total > 0, inlier.max(1) / np.maximum(total, 1), np.nan)
+
+    def specialised(
+        self, threshold: float = QUERY_THRESHOLD, minimum_share: float = MINIMUM_SHARE
+    ) -> NDArray[np.bool_]:
+        """Return which queries are specialised for one class, bool [N].
+
+        Those that answer with a class in at least minimum_share (ε) of the images, and then
+        with one and the same in at least threshold (T_query) of them.
+        """
+        judged = (self.active > 0) & (self.active >= minimum_share)
+        return judged & (np.nan_to_num(self.purity) >= threshold)
+
+
+@dataclass(frozen=True)
+class AnomalyStudy:
+    """Studies that need labels of anomalies.
+
+    Attributes:
+        mean_iou: of every query's mask, m > 0.5, with the anomalies, over the images that have
+            any, float64 [N].
+        by_count: figures of the score with the first 0, 1, … queries by mean_iou as anomalous.
+        methods: figures and curve of each method.
+
+    """
+
+    mean_iou: FloatArray
+    by_count: tuple[PixelResult, ...]
+    methods: Mapping[str, MethodResult]
+
+    @property
+    def ranking(self) -> tuple[int, ...]:
+        """All queries, those of the largest mean IoU first."""
+        return tuple(int(q) for q in np.argsort(-self.mean_iou, kind='stable'))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What was found out about one checkpoint on one data set.
+
+    Attributes:
+        checkpoint: its name.
+        sha256: of its weights.
+        parameters: of the score, with the anomalous queries in use.
+        images: number of images.
+        answers: study 1.
+        anomalies: studies 2 to 4; None where the data set has no labels of anomalies.
+
+    """
+
+    checkpoint: str
+    sha256: str
+    parameters: ScoringParameters
+    images: int
+    answers: Answers
+    anomalies: AnomalyStudy | None
+
+
+def study(
+    network: Network,
+    dataset: Dataset,
+    parameters: ScoringParameters,
+    *,
+    methods: Sequence[str] | None = None,
+    most_queries: int = MOST_QUERIES,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> Study:
+    """Find out about one checkpoint; the network runs once an image.
+
+    Args:
+        network: the network.
+        dataset: images; those without labels of anomalies serve study 1 alone.
+        parameters: of the score.
+        methods: those of study 4; None takes all that are possible.
+        most_queries: most anomalous queries of study 3.
+        cache: folder with outputs of networks, used and added to; None keeps them in a temporary
+            one meanwhile.
+        progress: see `Progress`.
+
+    Raises:
+        MaskomalyError: no image could be read, or none has an anomaly; a method is unknown or
+            cannot be used; the cache cannot be written.
+
+    """
+    if most_queries < 0:
+        raise MaskomalyError(f'most_queries {most_queries} is negative')
+    anomalous = dataset.layout.task == 'anomaly'
+    if anomalous and methods is not None:
+        check_methods(methods, parameters)
+    with TemporaryDirectory(prefix='maskomaly-outputs-') as temporary:
+        folder = cache or Path(temporary)
+        outputs, name = OutputCache(folder, network), network.name
+
+        def ask(
+            _: Sample, prediction: MaskPrediction | None, label: Image
+        ) -> tuple[NDArray[np.int64], FloatArray | None]:
+            assert prediction is not None
+            answer = prediction.class_logits[0].argmax(-1)
+            chosen = torch.nn.functional.one_hot(answer, prediction.class_logits.shape[-1])
+            return chosen.cpu().numpy(), query_iou(prediction, label) if anomalous else None
+
+        counts: NDArray[np.int64] | None = None
+        ious: list[FloatArray] = []
+        run = over_images(network, dataset, outputs, ask)
+        for _, (chosen, iou) in progress(run, len(dataset), f'{name}: queries'):
+            counts = chosen if counts is None else counts + chosen
+            if iou is not None and not np.isnan(iou).any():
+                ious.append(iou)
+        check_images(dataset, 0 if counts is None else 1)
+        assert counts is not None
+        answers = Answers((*network.class_names, 'void'), counts)
+        if not anomalous:
+            return Study(name, network.sha256, parameters, answers.images, answers, None)
+        if not ious:
+            raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1)')
+        mean_iou: FloatArray = np.mean(ious, axis=0)
+        first = [int(query) for query in np.argsort(-mean_iou, kind='stable')[:most_queries]]
+
+        def add_up(_: Sample, prediction: MaskPrediction | None, label: Image) -> Summaries:
+            assert prediction is not None
+            scores = scores_by_count(prediction, parameters, first)
+            return [ImageSummary.of(score, label) for score in scores]
+
+        by_count = [PixelMetrics(averaged=dataset.layout.averaged) for _ in range(len(first) + 1)]
+        growing = over_images(network, dataset, outputs, add_up)
+        for _, summaries in progress(growing, len(dataset), f'{name}: number of queries'):
+            for metrics, summary in zip(by_count, summaries, strict=True):
+                metrics.add(summary)
+        evaluation = evaluate(
+            network, dataset, parameters, methods, cache=folder, progress=progress
+        )
+    anomalies = AnomalyStudy(
+        mean_iou, tuple(metrics.compute() for metrics in by_count), evaluation.results
+    )
+    return Study(name, network.sha256, parameters, answers.images, answers, anomalies)
+
+
+@torch.inference_mode()
+def scores_by_count(
+    prediction: MaskPrediction, parameters: ScoringParameters, queries: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """Compute the score of one frame with ever more anomalous queries.
+
+    Yields:
+        float32 [H, W], equal to `score_map`, with the first 0, 1, … of queries as the anomalous
+        ones: each costs one mask more, not all of them again.
+
+    """
+    inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
+    extent = prediction.extent
+    reject = reject_map(*inputs, parameters, extent=extent)
+    borders = border_mask(*inputs, parameters, extent=extent)
+    reject = torch.where(borders, reject.clamp(max=parameters.border_score), reject)
+    yield reject.cpu().numpy()
+    accept = torch.zeros_like(reject)
+    for query in queries:
+        alone = ScoringParameters(anomalous_queries=(query,), variant=parameters.variant)
+        accept = torch.maximum(accept, accept_map(*inputs, alone, extent=extent))
+        yield accept.lerp(reject, parameters.reject_weight).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Written:
+    """Files of an analysis.
+
+    Attributes:
+        page: the HTML page.
+        files: everything, the page included.
+        summary: what was found, in sentences.
+
+    """
+
+    page: Path
+    files: tuple[Path, ...]
+    summary: tuple[str, ...]
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of the results, and MaskomalyError if that fails: before hours of work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise MaskomalyError(f'cannot write to folder {folder}: {error.strerror}') from error
+
+
+def write_studies(
+    studies: Sequence[Study],
+    dataset: str,
+    folder: Path,
+    *,
+    query_threshold: float = QUERY_THRESHOLD,
+    minimum_share: float = MINIMUM_SHARE,
+    iou_threshold: float = IOU_THRESHOLD,
+    facts: Mapping[str, str] | None = None,
+) -> Written:
+    """Write figures as PNG and SVG, their data as CSV, and all of it as one HTML page.
+
+    Args:
+        studies: of one checkpoint or several, all on the same data set.
+        dataset: its name.
+        folder: where the files go; made where it is missing.
+        query_threshold: T_query.
+        minimum_share: ε.
+        iou_threshold: T_IoU, drawn into the histogram.
+        facts: what the page says of the run.
+
+    Raises:
+        MaskomalyError: two checkpoints have one name, or a file cannot be written.
+
+    """
+    names = [s.checkpoint for s in studies]
+    if len(set(names)) < len(names):
+        raise MaskomalyError(f'checkpoints of one name cannot be told apart: {", ".join(names)}')
+    out = _Folder(folder)
+    sections = [_specialisation(studies, query_threshold, minimum_share, out)]
+    known = {s.checkpoint: s.anomalies for s in studies if s.anomalies is not None}
+    if known:
+        parameters = {s.checkpoint: s.parameters for s in studies}
+        sections.append(_query_iou(known, parameters, iou_threshold, out))
+        sections.append(_query_count(known, parameters, out))
+        sections.extend(_curves(name, anomalies, out) for name, anomalies in known.items())
+    page = html.render(
+        Path(__file__).with_name('analysis.html'),
+        title='Analysis of ' + ', '.join(names),
+        subtitle=f'{dataset}, {max(s.images for s in studies)} images',
+        sections=sections,
+        facts={
+            **{f'weights of {s.checkpoint}': s.sha256 for s in studies},
+            **{
+                f'anomalous queries of {s.checkpoint}': ', '.join(
+                    map(str, s.parameters.anomalous_queries)
+                )
+                or 'none'
+                for s in studies
+            },
+            'T_query': f'{query_threshold:g}',
+            'ε': f'{minimum_share:g}',
+            'T_IoU': f'{iou_threshold:g}',
+            **(facts or {}),
+        },
+    )
+    path = folder / 'analysis.html'
+    html.write(path, page)
+    summary = tuple(line for section in sections for line in section['summary'])
+    return Written(path, (path, *out.files), summary)
+
+
+class _Folder:
+    """Where files go; remembers which."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.files: list[Path] = []
+
+    def figure(self, stem: str, figure: Figure, label: str, shown: Figure | None = None) -> Markup:
+        """Write a figure as PNG and SVG, and return it, or the one shown instead, for the page."""
+        self.files += plots.save(figure, self._path / stem)
+        return plots.inline(shown or figure, label)
+
+    def table(self, stem: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows as CSV; an empty field is a value that does not exist."""
+        path = self._path / f'{stem}.csv'
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open('w', encoding='utf-8', newline='') as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                for row in rows:
+                    writer.writerow({k: _field(v) for k, v in row.items()})
+        except OSError as error:
+            raise MaskomalyError(f'cannot write {path}: {error.strerror}') from error
+        self.files.append(path)
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, float):
+        return '' if np.isnan(value) else f'{value:.6g}'
+    return int(value) if isinstance(value, (bool, np.bool_)) else value
+
+
+def _specialisation(
+    studies: Sequence[Study], threshold: float, minimum_share: float, out: _Folder
+) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    figures = []
+    counts = {}
+    sweep = np.linspace(0.5, 1.0, 101)
+    summary = []
+    for each in studies:
+        answers = each.answers
+        special = answers.specialised(threshold, minimum_share)
+        for query in range(len(special)):
+            active = bool(answers.active[query] > 0)
+            rows.append({
+                'checkpoint': each.checkpoint,
+                'query': query,
+                'class': answers.classes[answers.favourite[query]] if active else '',
+                'share_of_images': float(answers.active[query]),
+                'share_of_class': float(answers.purity[query]),
+                'specialised': special[query],
+            })  # fmt: skip
+        # Queries of one class side by side, the busiest first; those always void at the end.
+        order = np.lexsort(
+            (-answers.active, np.where(answers.active > 0, answers.favourite, len(special)))
+        )
+        figures.append(
+            out.figure(
+                f'specialisation_{_file_name(each.checkpoint)}',
+                plots.specialisation(
+                    answers.shares[order],
+                    answers.classes,
+                    order.tolist(),
+                    np.flatnonzero(special).tolist(),
+                ),
+                f'share of the images in which each query of {each.checkpoint} answers with each '
+                'class',
+            )
+        )
+        counts[each.checkpoint] = [
+            int(answers.specialised(float(t), minimum_share).sum()) for t in sweep
+        ]
+        per_class = np.bincount(answers.favourite[special], minlength=len(answers.classes) - 1)
+        idle = int((answers.active < max(minimum_share, 1e-12)).sum())
+        summary.append(
+            f'{each.checkpoint}: {int(special.sum())} of {len(special)} queries are specialised ('
+            + ', '.join(
+                f'{name} {count}' for name, count in zip(answers.classes, per_class, strict=False)
+            )
+            + f'), {idle} answer with void in nearly all images.'
+        )
+    out.table('specialisation', rows)
+    sweep_figure = out.figure(
+        'specialised_queries',
+        plots.specialised_count(sweep, counts, threshold),
+        'number of specialised queries against T_query',
+    )
+    return {
+        'title': 'Queries specialised for one class',
+        'text': 'Each column is a query, each row a class that it can answer with; bold numbers '
+        'are specialised queries. Specialised means: it answers with a class, not void, in at '
+        f'least {100 * minimum_share:g} % of the images (ε), and in {100 * threshold:g} % of them '
+        '(T_query) with the same one. Below, how many there are for other values of T_query.',
+        'summary': summary,
+        'legend': [],
+        'wide': figures,
+        'figures': [sweep_figure],
+        'table': _table(
+            rows,
+            {
+                'checkpoint': '',
+                'query': 'd',
+                'class': '',
+                'share_of_images': '%',
+                'share_of_class': '%',
+                'specialised': 'd',
+            },
+            'queries and their classes',
+        ),
+        'files': 'specialisation.csv',
+    }
+
+
+def _query_iou(
+    known: Mapping[str, AnomalyStudy],
+    parameters: Mapping[str, ScoringParameters],
+    threshold: float,
+    out: _Folder,
+) -> dict[str, Any]:
+    used = {name: parameters[name].anomalous_queries for name in known}
+    rows = [
+        {
+            'checkpoint': name,
+            'rank': rank,
+            'query': query,
+            'mean_iou': float(each.mean_iou[query]),
+            'anomalous': query in used[name],
+        }
+        for name, each in known.items()
+        for rank, query in enumerate(each.ranking, 1)
+    ]
+    out.table('query_iou', rows)
+    figure = out.figure(
+        'query_iou',
+        plots.query_iou_histogram({n: a.mean_iou for n, a in known.items()}, threshold, used),
+        'histogram of the mean IoU of queries with anomalies',
+    )
+    return {
+        'title': 'IoU of queries with anomalies',
+        'text': 'How many queries have which mean IoU of their mask (m > 0.5) with the anomalies, '
+        'over the images that have any. Queries to the right of the rest are the candidates for '
+        'anomalous ones; the numbers are those in use. The axis of counts is logarithmic.',
+        'summary': [
+            f'{name}: {int((each.mean_iou >= threshold).sum())} of {len(each.mean_iou)} queries '
+            f'reach T_IoU = {threshold:g}; the best is query {each.ranking[0]} with '
+            f'{each.mean_iou.max():.3f}.'
+            for name, each in known.items()
+        ],
+        'legend': [],
+        'wide': [],
+        'figures': [figure],
+        'table': _table(
+            rows,
+            {'checkpoint': '', 'rank': 'd', 'query': 'd', 'mean_iou': '%', 'anomalous': 'd'},
+            'queries by IoU',
+        ),
+        'files': 'query_iou.csv',
+    }
+
+
+def _query_count(
+    known: Mapping[str, AnomalyStudy],
+    parameters: Mapping[str, ScoringParameters],
+    out: _Folder,
+) -> dict[str, Any]:
+    names = ('ap', 'fpr95', 'auroc')
+    rows = [
+        {
+            'checkpoint': name,
+            'anomalous_queries': count,
+            'added': each.ranking[count - 1] if count else '',
+            **{n: getattr(result, n) for n in (*names, 'best_f1', 'exact_ap')},
+        }
+        for name, each in known.items()
+        for count, result in enumerate(each.by_count)
+    ]
+    out.table('query_count', rows)
+    # A set in use is on the curve only where it is the first queries of the ranking.
+    used = {
+        name: len(chosen)
+        for name, each in known.items()
+        if (chosen := set(parameters[name].anomalous_queries)) == set(each.ranking[: len(chosen)])
+    }
+    figure = out.figure(
+        'query_count',
+        plots.query_count({n: a.by_count for n, a in known.items()}, names, used),
+        'AP, FPR95 and AuROC against the number of anomalous queries',
+    )
+    summary = []
+    for name, each in known.items():
+        best = int(np.argmax([r.ap for r in each.by_count]))
+        summary.append(
+            f'{name}: the highest AP, {100 * each.by_count[best].ap:.2f} %, is that of {best} '
+            f'queries; without any it is {100 * each.by_count[0].ap:.2f} %. Weight of reject '
+            f'{parameters[name].reject_weight:g}.'
+        )
+    return {
+        'title': 'Number of anomalous queries',
+        'text': 'Figures of the score when the queries are taken as anomalous ones in the order '
+        'of their IoU. Without any, the score is reject with borders. A ring marks the number in '
+        'use. The order was found on these same images: the best number here is no test.',
+        'summary': summary,
+        'legend': [],
+        'wide': [figure],
+        'figures': [],
+        'table': _table(
+            rows,
+            {
+                'checkpoint': '',
+                'anomalous_queries': 'd',
+                'added': 'd',
+                **dict.fromkeys((*names, 'best_f1', 'exact_ap'), '%'),
+            },
+            'figures by number of queries',
+        ),
+        'files': 'query_count.csv',
+    }
+
+
+def _curves(name: str, anomalies: AnomalyStudy, out: _Folder) -> dict[str, Any]:
+    stem = _file_name(name)
+    curves = {method: result.curve for method, result in anomalies.methods.items()}
+    rows = [
+        {
+            'method': method,
+            'threshold': float(curve.thresholds[place]),
+            'recall': float(curve.recall[place]),
+            'precision': float(curve.precision[place]),
+            'false_positive_rate': float(curve.false_positive_rate[place]),
+        }
+        for method, curve in curves.items()
+        for place in plots.thin(curve.recall, curve.precision, curve.false_positive_rate)
+    ]
+    out.table(f'curves_{stem}', rows)
+    figures = [
+        {
+            'method': method,
+            **{n: getattr(result.pixels, n) for n in _FIGURES},
+        }
+        for method, result in anomalies.methods.items()
+    ]
+    out.table(f'methods_{stem}', figures)
+    return {
+        'title': f'Curves of all methods: {name}',
+        'text': 'All methods on the same outputs of the network, all images pooled. The area '
+        'below a precision-recall curve is the AP. Untick a method to hide its curves.',
+        'summary': [],
+        'legend': plots.legend(curves),
+        'wide': [],
+        'figures': [
+            out.figure(
+                f'precision_recall_{stem}',
+                plots.precision_recall(curves),
+                f'precision-recall curves of {", ".join(curves)}',
+                plots.precision_recall(curves, with_legend=False),
+            ),
+            out.figure(
+                f'roc_{stem}',
+                plots.roc(curves),
+                f'ROC curves of {", ".join(curves)}',
+                plots.roc(curves, with_legend=False),
+            ),
+        ],
+        'table': _table(
+            figures,
+            {'method': '', **dict.fromkeys(_FIGURES, '%')},
+            f'methods with {name}',
+        ),
+        'files': f'curves_{stem}.csv, methods_{stem}.csv',
+    }
+
+
+_FIGURES = ('ap', 'fpr95', 'auroc', 'best_f1', 'exact_ap')
+_HEADS = {'ap': 'AP', 'fpr95': 'FPR95', 'auroc': 'AuROC', 'best_f1': 'best F1'}
+
+
+def _table(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], label: str) -> Markup:
+    """Return rows as a table of the page; kinds: text, d number, % percentage."""
+    columns = [
+        Column(
+            _HEADS.get(name, name.replace('_', ' ').replace('iou', 'IoU').replace(' ap', ' AP'))
+            + (', %' if kind == '%' else ''),
+            numeric=bool(kind),
+        )
+        for name, kind in kinds.items()
+    ]
+
+    def cell(value: Any, kind: str) -> Cell:
+        if isinstance(value, (bool, np.bool_)):
+            return Cell(int(value), 'yes' if value else '')
+        if value == '':
+            return Cell(None)
+        if kind == '%':
+            return Cell(value, '–' if np.isnan(value) else f'{100 * value:.2f}')
+        return Cell(value)
+
+    return html.table(
+        columns,
+        [[cell(row[name], kind) for name, kind in kinds.items()] for row in rows],
+        label=label,
+        filterable=len(rows) > 20,
+    )
+
+
+def _file_name(checkpoint: str) -> str:
+    return ''.join(c if c.isalnum() or c in '.-' else '_' for c in checkpoint)
