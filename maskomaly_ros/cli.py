@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from maskomaly_ros import __version__, cli_analyse, cli_checkpoint, cli_evaluate
+from maskomaly_ros import __version__, cli_analyse, cli_benchmark, cli_checkpoint, cli_evaluate
 from maskomaly_ros.cli_common import (
     ERR,
     OUT,
@@ -64,6 +64,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_checkpoint.app)
+app.command()(cli_benchmark.benchmark)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.calibrate)
 app.command()(cli_analyse.analyse)

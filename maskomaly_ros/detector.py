@@ -103,8 +103,8 @@ class Detection:
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
         """Obstacle mask, uint8 [H, W]: 255 where the score is above the threshold, else 0."""
-        if self._mask_tensor is not None:
-            return self._mask_tensor.cpu().numpy()
+        if self.mask_tensor is not None:
+            return self.mask_tensor.cpu().numpy()
         return obstacle_search.obstacle_mask(self.score, self.config.obstacle_threshold)
 
     @cached_property
@@ -116,17 +116,17 @@ class Detection:
 
     def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
         """Return the frame with the score in colour and obstacles outlined, RGB [H, W, 3]."""
-        if self._mask_tensor is None:
+        if self.mask_tensor is None:
             return visualization.overlay(self.frame, self.score, self.mask, opacity)
         with torch.inference_mode():
             frame = torch.from_numpy(self.frame.copy())  # which may be read-only or strided
             blended = visualization.overlay_on_device(
-                frame.to(self.score_tensor.device), self.score_tensor, self._mask_tensor, opacity
+                frame.to(self.score_tensor.device), self.score_tensor, self.mask_tensor, opacity
             )
             return blended.cpu().numpy()
 
     @cached_property
-    def _mask_tensor(self) -> Tensor | None:
+    def mask_tensor(self) -> Tensor | None:
         """The mask on the device; None on the CPU, where OpenCV is faster than torch."""
         if self.score_tensor.device.type == 'cpu':
             return None
