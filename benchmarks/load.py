@@ -90,7 +90,7 @@ def main() -> int:
     console.print(table)
     for name, kept in report['checks'].items():
         console.print(f'{name}: {"kept" if kept else "MISSED"}')
-    console.print(f'{arguments.json}')
+    console.print(f'Saved {arguments.json}')
     return 0 if all(report['checks'].values()) else 1
 
 

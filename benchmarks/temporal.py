@@ -112,7 +112,7 @@ def main() -> int:
         '--json', type=Path, default=Path(__file__).parent / 'results' / 'temporal.json'
     )
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=max(Console().width, 130))
     detector = Detector.from_checkpoint(arguments.checkpoint)
     threshold = detector.config.obstacle_threshold
     clips = []
@@ -142,7 +142,7 @@ def main() -> int:
     for name, result in results.items():
         table.add_row(name, *(str(result[column]) for column in columns))
     console.print(table)
-    console.print(f'{arguments.json}')
+    console.print(f'Saved {arguments.json}')
     return 0
 
 

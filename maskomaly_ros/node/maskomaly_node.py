@@ -201,8 +201,8 @@ class MaskomalyNode(LifecycleNode):
         regions = read_regions(load)
         detector = self._load_detector(load)
         self._settings.attach(detector)
-        detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])  # the first one allocates and tunes
         topics = self._resolve_topics(load.camera_topics)
+        _warm_up(detector, len(topics))
         for topic, region in zip(topics, regions, strict=True):
             camera = Camera(CameraStream(topic), Outputs(self, topic.outputs), region)
             self._cameras += (camera,)
@@ -285,6 +285,14 @@ class MaskomalyNode(LifecycleNode):
             self.get_logger().error(f'transition {request.transition.id} refused: {error}')
             response.success = False
             return response
+
+
+def _warm_up(detector: Detector, cameras: int) -> None:
+    """Find out whether the network runs at all, and let it allocate and tune beforehand."""
+    detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])
+    warm_up = getattr(detector.network, 'warm_up', None)
+    if warm_up is not None and detector.network.device.type != 'cpu':  # a CPU has nothing to tune
+        warm_up(batch=cameras)
 
 
 def _load_from_checkpoint(load: LoadSettings) -> Detector:

@@ -524,6 +524,20 @@ def test_a_network_that_cannot_run_is_found_out_when_configuring(
     assert change_state(ros, 'configure')
 
 
+def test_a_gpu_is_warmed_up_with_a_frame_of_each_camera(ros: Any, network: Any) -> None:
+    import torch
+
+    batches = []
+    network.warm_up = lambda batch: batches.append(batch)
+    node = ros.maskomaly('/front/image_raw', '/rear/image_raw', autostart=False)
+    node.trigger_configure()
+    node.trigger_cleanup()
+    assert batches == []
+    network.device = torch.device('meta')  # any but cpu
+    node.trigger_configure()
+    assert batches == [2]
+
+
 def test_a_given_query_that_the_network_lacks_fails_configuring(
     ros: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
