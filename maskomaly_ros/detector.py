@@ -197,6 +197,11 @@ class Detector:
 
     @config.setter
     def config(self, config: DetectorConfig) -> None:
+        self.check(config)
+        self._config = config
+
+    def check(self, config: DetectorConfig) -> None:
+        """Raise MaskomalyError where a configuration names queries that the network lacks."""
         for name in ('anomalous_queries', 'ground_queries'):
             for query in getattr(config.scoring, name):
                 if query >= self.network.num_queries:
@@ -204,7 +209,6 @@ class Detector:
                         f'{name} has query {query}, but network {self.network.name} has '
                         f'{self.network.num_queries} queries, numbered from 0'
                     )
-        self._config = config
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """Find obstacles in frames, RGB uint8 [H, W, 3]; their sizes may differ.

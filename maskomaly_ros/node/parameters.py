@@ -398,7 +398,7 @@ class Parameters:
         self._check_topics(load.camera_topics)
         config = detector_config(values)
         if self._detector is not None:
-            Detector(self._detector.network, config)  # refuses queries that the network lacks
+            self._detector.check(config)
         live = LiveSettings(
             detector=config,
             heatmap_encoding=values['heatmap_encoding'],

@@ -51,6 +51,8 @@ class Camera:
 
     def finish(self, detection: Detection, stamp: int, settings: LiveSettings) -> Detection:
         """Return a detection with its score confined to the region and steadied over time."""
+        if not self.region and settings.temporal.is_off:
+            return detection  # and leave the score where it was computed
         score = self.filter.apply(
             self.region.apply(detection.score),
             detection.frame,

@@ -529,13 +529,21 @@ def test_a_gpu_is_warmed_up_with_a_frame_of_each_camera(ros: Any, network: Any) 
 
     batches = []
     network.warm_up = lambda batch: batches.append(batch)
-    node = ros.maskomaly('/front/image_raw', '/rear/image_raw', autostart=False)
+
+    def load(_: Any) -> Detector:
+        detector = Detector(network)
+        network.device = devices.pop()
+        return detector
+
+    devices = [torch.device('meta'), torch.device('cpu')]  # any but a CPU will do
+    node = ros.maskomaly('/front/image_raw', '/rear/image_raw', start=False, load_detector=load)
     node.trigger_configure()
-    node.trigger_cleanup()
     assert batches == []
-    network.device = torch.device('meta')  # any but cpu
+    node.trigger_cleanup()
+    network.device = torch.device('cpu')
     node.trigger_configure()
     assert batches == [2]
+    network.device = torch.device('cpu')
 
 
 def test_a_given_query_that_the_network_lacks_fails_configuring(
