@@ -21,12 +21,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from maskomaly_ros.cli_common import (
     ERR,
@@ -127,6 +127,9 @@ def evaluate(
             metavar='FILE.html',
             help='Write one HTML page here: table, curves, worst and best images, all images.',
         ),
+    ] = None,
+    markdown: Annotated[
+        MaybePath, typer.Option(metavar='PATH', help='Write the tables here, as Markdown.')
     ] = None,
 ) -> None:
     """Measure methods on labelled images, by the SegmentMeIfYouCan benchmark's definitions.
@@ -229,6 +232,15 @@ def evaluate(
                 ],
                 network_facts(network, known) if network else {},
             )
+    if markdown:
+        about = (
+            f'Checkpoint {network.name}, SHA-256 {network.sha256[:16]}…, network input '
+            f'{network.input_size.shortest}x{network.input_size.longest}, {network.precision}.'
+            if network
+            else 'Score files alone.'
+        )
+        parts = [about, *(_markdown(evaluation, known) for evaluation in evaluations)]
+        write(markdown, '\n\n'.join(parts) + '\n')
     skipped = {e.dataset: e.skipped for e in evaluations}
     if ordinary and ordinary.skipped:
         skipped[ordinary.name] = {**skipped.get(ordinary.name, {}), **ordinary.skipped}
@@ -273,7 +285,7 @@ def calibrate(
         str,
         typer.Option(
             metavar='LAYOUT:PATH',
-            help='Data set with anomalies; layouts: anomaly_track, obstacle_track, plain.',
+            help='Data set with anomalies; see `maskomaly evaluate --help` for layouts.',
         ),
     ],
     out: Annotated[Path, typer.Option(help='Queries file to write.')],
@@ -287,6 +299,7 @@ def calibrate(
             'where that is clearly better.',
         ),
     ] = None,
+    cache: Cache = None,
     device: Device = 'auto',
     precision: Precision = 'float32',
     input_size: Size = None,
@@ -300,7 +313,7 @@ def calibrate(
     make_parent(out)
     network = load(checkpoint, device, precision, input_size)
     with progress() as bars:
-        found = find(network, images, iou_threshold=iou_threshold, progress=bars)
+        found = find(network, images, iou_threshold=iou_threshold, cache=cache, progress=bars)
     try:
         write_queries(out, found)
     except OSError as error:
@@ -311,21 +324,89 @@ def calibrate(
 
 
 def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> None:
-    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
-
-    title = f'{evaluation.dataset}, {evaluation.images} images, percent'
-    if queries.provenance.get('dataset') == evaluation.dataset:
-        title += ' (queries were calibrated on this data set: no test)'
+    title = _title(evaluation, queries)
     OUT.print(title, style='italic', soft_wrap=True, highlight=False, markup=False)
-    if isinstance(evaluation, SemanticEvaluation):
-        OUT.print(_semantic_table(evaluation))
-        return
-    OUT.print(_method_table(evaluation))
+    header, rows = _cells(evaluation)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in header:
+        justify: Literal['left', 'right'] = 'left' if name == header[0] else 'right'
+        table.add_column(name, justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell.text, 'bold' if cell.best else '') for cell in row))
+    OUT.print(table)
     for remark in _remarks(evaluation):
         OUT.print(remark, soft_wrap=True, highlight=False, markup=False)
 
 
-def _remarks(evaluation: Evaluation) -> Iterator[str]:
+def _markdown(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str:
+    header, rows = _cells(evaluation)
+    lines = [
+        '| ' + ' | '.join(header) + ' |',
+        '|---|' + '---:|' * (len(header) - 1),
+        *(
+            '| ' + ' | '.join(f'**{c.text}**' if c.best else c.text for c in row) + ' |'
+            for row in rows
+        ),
+    ]
+    paragraphs = [f'{_title(evaluation, queries)}:', '\n'.join(lines), *_remarks(evaluation)]
+    return '\n\n'.join(paragraphs)
+
+
+def _title(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str:
+    title = f'{evaluation.dataset}, {evaluation.images} images, percent'
+    if queries.provenance.get('dataset') == evaluation.dataset:
+        title += ' (queries were calibrated on this data set: no test)'
+    return title
+
+
+class _Cell(NamedTuple):
+    text: str
+    best: bool = False
+
+
+def _cells(
+    evaluation: Evaluation | SemanticEvaluation,
+) -> tuple[list[str], list[list[_Cell]]]:
+    """Return the header and the rows of the table of an evaluation."""
+    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
+
+    if isinstance(evaluation, SemanticEvaluation):
+        result = evaluation.result
+        values = [
+            *zip(evaluation.classes, result.iou, strict=True),
+            ('mean IoU', result.mean_iou),
+            ('pixel accuracy', result.pixel_accuracy),
+        ]
+        return ['class', 'IoU'], [[_Cell(name), _Cell(_percent(iou))] for name, iou in values]
+    columns = {method: _columns_of(result) for method, result in evaluation.results.items()}
+    names = list(next(iter(columns.values())))
+    best = {}
+    for name in names:
+        known = [v for row in columns.values() if not math.isnan(v := row[name])]
+        best[name] = _percent((min if name == 'FPR95' else max)(known, default=math.nan))
+    rows = [
+        [
+            _Cell(method),
+            *(
+                _Cell(text, text == best[name] and text != '-')
+                for name, text in ((n, _percent(v)) for n, v in row.items())
+            ),
+            _Cell(f'{evaluation.results[method].pixels.best_f1_threshold:.4f}'),
+        ]
+        for method, row in columns.items()
+    ]
+    return ['method', *names, 'threshold'], rows
+
+
+def _percent(value: float) -> str:
+    return '-' if math.isnan(value) else f'{100 * value:.2f}'
+
+
+def _remarks(evaluation: Evaluation | SemanticEvaluation) -> Iterator[str]:
+    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
+
+    if isinstance(evaluation, SemanticEvaluation):
+        return
     if evaluation.averaged:
         yield 'AP, FPR95 and AuROC: means over the images that have an anomaly.'
     if any(math.isnan(r.pixels.margin_60) for r in evaluation.results.values()):
@@ -334,44 +415,6 @@ def _remarks(evaluation: Evaluation) -> Iterator[str]:
         yield 'sml: statistics of the classes from these very images, without their labels.'
     elif evaluation.statistics:
         yield f'sml: statistics of the classes from {evaluation.statistics}.'
-
-
-def _semantic_table(evaluation: SemanticEvaluation) -> Table:
-    table = Table('class', box=box.SIMPLE_HEAD)
-    table.add_column('IoU', justify='right')
-    result = evaluation.result
-    for name, iou in zip(evaluation.classes, result.iou, strict=True):
-        table.add_row(name, '-' if math.isnan(iou) else f'{100 * iou:.2f}')
-    table.add_section()
-    table.add_row('mean IoU', f'{100 * result.mean_iou:.2f}', style='bold')
-    table.add_row('pixel accuracy', f'{100 * result.pixel_accuracy:.2f}')
-    return table
-
-
-def _method_table(evaluation: Evaluation) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    rows = {method: _columns_of(result) for method, result in evaluation.results.items()}
-    table.add_column('method', no_wrap=True)
-    names = list(next(iter(rows.values())))
-    for name in names:
-        table.add_column(name, justify='right', no_wrap=True)
-    table.add_column('threshold', justify='right', no_wrap=True)
-    best: list[float] = []
-    for name in names:
-        known = [v for columns in rows.values() if not math.isnan(v := columns[name])]
-        best.append((min if name == 'FPR95' else max)(known, default=math.nan))
-    for method, columns in rows.items():
-        cells = [
-            '-'
-            if math.isnan(value)
-            else f'[bold]{100 * value:.2f}[/]'
-            if round(100 * value, 2) == round(100 * top, 2)
-            else f'{100 * value:.2f}'
-            for value, top in zip(columns.values(), best, strict=True)
-        ]
-        threshold = evaluation.results[method].pixels.best_f1_threshold
-        table.add_row(escape(method), *cells, f'{threshold:.4f}')
-    return table
 
 
 def _columns_of(result: MethodResult) -> dict[str, float]:
@@ -408,6 +451,8 @@ def _print_calibration(queries: Queries) -> None:
     table = Table(show_header=False, box=box.SIMPLE)
     for name in ('mask_threshold', 'border_threshold', 'reject_weight', 'obstacle_threshold'):
         table.add_row(name, f'{getattr(queries, name):g}')
+    ground = ', '.join(map(str, queries.ground_queries)) or 'none'
+    table.add_row('ground_queries', ground)
     OUT.print(table)
     figures, search = provenance['calibration_figures'], provenance['search']
     OUT.print(
@@ -417,6 +462,14 @@ def _print_calibration(queries: Queries) -> None:
         f"AP with the paper's parameters {100 * search['ap_of_defaults']:.2f} %",
         highlight=False,
     )
+    for margin, interval in provenance['detection_margin'].items():
+        OUT.print(
+            f'F1 above {margin} for thresholds from {interval["from"]:.4f} to '
+            f'{interval["to"]:.4f}, middle {interval["middle"]:.4f}'
+            if interval['length']
+            else f'F1 above {margin} for no threshold',
+            highlight=False,
+        )
     if 'parts' in search:
         these, defaults, left_out = (
             f'{100 * search[name]:.2f} %'

@@ -28,8 +28,9 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -38,8 +39,15 @@ from numpy.typing import NDArray
 
 import maskomaly_ros
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.evaluation.datasets import Dataset, Image
-from maskomaly_ros.evaluation.evaluate import Progress, check_images, check_task, no_progress
+from maskomaly_ros.evaluation.cache import OutputCache
+from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
+from maskomaly_ros.evaluation.evaluate import (
+    Progress,
+    check_images,
+    check_task,
+    no_progress,
+    over_images,
+)
 from maskomaly_ros.evaluation.metrics import (
     IGNORE,
     SCORE_VALUES,
@@ -67,6 +75,10 @@ MASK_THRESHOLDS = (0.3, 0.5, 0.7)
 BORDER_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """At 1 there are no borders."""
 REJECT_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+GROUND_IOU = 0.5
+"""Mean IoU with the road from which a query may become a ground query."""
+ROAD_CLASSES = ('road', 'drivable')
+"""Names of the class that is the road, where the labels do not show it."""
 
 SEARCH_SIDE = 640
 """The search runs on score maps of at most this length in pixels; final figures on full size."""
@@ -87,6 +99,7 @@ def calibrate(
     dataset: Dataset,
     *,
     iou_threshold: float | None = None,
+    cache: Path | None = None,
     progress: Progress = no_progress,
 ) -> Queries:
     """Find queries and parameters for a network on a data set with anomaly labels.
@@ -94,8 +107,14 @@ def calibrate(
     - Anomalous queries: for every query the IoU of its mask, m > 0.5 at full size without ignored
       pixels, with the anomalies, averaged over the images that have any; all queries with a mean
       of at least T_IoU.
-    - T_IoU, mask_threshold, border_threshold and reject_weight: see `_choose`.
-    - obstacle_threshold: the threshold of best F1.
+    - Ground queries: all queries whose mask has a mean IoU of at least `GROUND_IOU` with the
+      road, or none. Road is what the labels say, where label 0 is the road alone, or else what
+      the network itself takes for it, where one of its classes is called road or drivable;
+      without ignored and anomalous pixels.
+    - T_IoU, whether there are ground queries, mask_threshold, border_threshold and
+      reject_weight: see `_choose`.
+    - obstacle_threshold: the threshold of best F1. Beside it, in the provenance, stands the
+      middle of the detection margin: the threshold that may be off the most to either side.
 
     Holds the masks of all images: 1 MB an image for the bundled checkpoint, 50 MB for published
     ones at their full input size.
@@ -104,6 +123,7 @@ def calibrate(
         network: the network.
         dataset: images for calibration, which are no test images any more.
         iou_threshold: T_IoU, in [0, 1]; None chooses from `IOU_THRESHOLDS`.
+        cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
 
     Returns:
@@ -118,10 +138,29 @@ def calibrate(
     if iou_threshold is not None and not 0.0 <= iou_threshold <= 1.0:
         raise MaskomalyError(f'iou_threshold {iou_threshold} is out of range: 0 to 1')
     check_task(dataset, 'anomaly')
-    observations = [
-        _observe(network.predict([image]), label)
-        for _, image, label in progress(dataset.read(), len(dataset), 'masks')
-    ]
+    road_class = next((n for n in network.class_names if n.lower() in ROAD_CLASSES), None)
+    road_source = (
+        'labels'
+        if dataset.layout.zero_is_road
+        else f'class {road_class} as predicted'
+        if road_class is not None
+        else None
+    )
+
+    def observe(_: Sample, prediction: MaskPrediction | None, label: Image) -> _Observation:
+        assert prediction is not None
+        if dataset.layout.zero_is_road:
+            road = label == 0
+        elif road_class is not None:
+            predicted = prediction.semantic_map()[0].cpu().numpy()
+            road = (predicted == network.class_names.index(road_class)) & (label == 0)
+        else:
+            road = None
+        return _observe(prediction, label, road)
+
+    outputs = OutputCache(cache, network) if cache else None
+    run = over_images(network, dataset, outputs, observe)
+    observations = [found for _, found in progress(run, len(dataset), 'masks')]
     check_images(dataset, len(observations))
     if not any(o.can_be_searched for o in observations):
         raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1) and a rest (0)')
@@ -138,11 +177,12 @@ def calibrate(
             mean_iou.argmax(),
             mean_iou.max(),
         )
-    figures = _measure(observations, choice.parameters, progress)
+    figures, curve = _measure(observations, choice.parameters, progress)
     return Queries(
         checkpoint=network.name,
         checkpoint_sha256=network.sha256,
         anomalous_queries=choice.parameters.anomalous_queries,
+        ground_queries=choice.parameters.ground_queries,
         mask_threshold=choice.parameters.mask_threshold,
         border_threshold=choice.parameters.border_threshold,
         reject_weight=choice.parameters.reject_weight,
@@ -158,6 +198,11 @@ def calibrate(
             'iou_threshold': choice.iou_threshold,
             'mask_threshold_of_iou': 0.5,
             'ranking': _ranking(_mean_iou(observations)),
+            'ground': {
+                'road': road_source,
+                'iou_threshold': GROUND_IOU,
+                'ranking': _ranking(_mean_road_iou(observations)) if road_source else [],
+            },
             'search': search,
             'calibration_figures': {
                 'note': 'measured on the images of the calibration; not a test',
@@ -166,6 +211,7 @@ def calibrate(
                 'auroc': _rounded(figures.auroc),
                 'best_f1': _rounded(figures.best_f1),
             },
+            'detection_margin': {f'{margin:g}': _interval(curve, margin) for margin in (0.6, 0.7)},
         },
     )
 
@@ -179,6 +225,7 @@ class _Observation:
         label: uint8 [H, W].
         small_label: label for the search, uint8 [h, w].
         iou: IoU of every query with the anomalies, float64 [N]; NaN in an image without any.
+        road_iou: the same with the road.
 
     """
 
@@ -186,6 +233,7 @@ class _Observation:
     label: Image
     small_label: Image
     iou: FloatArray
+    road_iou: FloatArray
 
     @property
     def has_anomaly(self) -> bool:
@@ -198,7 +246,9 @@ class _Observation:
         return bool((self.small_label == 1).any() and (self.small_label == 0).any())
 
 
-def _observe(prediction: MaskPrediction, label: Image) -> _Observation:
+def _observe(
+    prediction: MaskPrediction, label: Image, road: NDArray[np.bool_] | None
+) -> _Observation:
     height, width = label.shape
     scale = min(1.0, SEARCH_SIDE / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
@@ -212,7 +262,15 @@ def _observe(prediction: MaskPrediction, label: Image) -> _Observation:
         label,
         cv2.resize(label, small, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False),
         query_iou(prediction, label),
+        query_iou(prediction, _road_label(label, road)),
     )
+
+
+def _road_label(label: Image, road: NDArray[np.bool_] | None) -> Image:
+    """Return a label with the road as 1; anomalies, which may stand on it, are ignored."""
+    if road is None:
+        return np.full_like(label, IGNORE)
+    return np.where(label == 0, road, IGNORE).astype(np.uint8)
 
 
 @torch.inference_mode()
@@ -249,6 +307,22 @@ def _mean_iou(observations: Iterable[_Observation]) -> FloatArray:
     return values
 
 
+def _mean_road_iou(observations: Iterable[_Observation]) -> FloatArray:
+    known = [o.road_iou for o in observations if not np.isnan(o.road_iou[0])]
+    values: FloatArray = np.mean(known, axis=0) if known else np.zeros(0)
+    return values
+
+
+def _interval(curve: Curve, margin: float) -> dict[str, float]:
+    low, high = curve.detection_interval(margin)
+    return {
+        'length': _rounded(high - low),
+        'from': _rounded(low),
+        'to': _rounded(high),
+        'middle': _rounded((low + high) / 2),
+    }
+
+
 def _ranking(mean_iou: FloatArray) -> list[dict[str, Any]]:
     best = np.argsort(-mean_iou, kind='stable')[:_RANKING_LENGTH]
     return [{'query': int(query), 'mean_iou': _rounded(mean_iou[query])} for query in best]
@@ -278,6 +352,13 @@ class _Choice:
     parameters: ScoringParameters
 
 
+class _Sets(NamedTuple):
+    """Anomalous and ground queries."""
+
+    anomalous: tuple[int, ...]
+    ground: tuple[int, ...]
+
+
 class _Parts:
     """The images, dealt out to parts, and the scores that every setting gives in each part."""
 
@@ -287,15 +368,18 @@ class _Parts:
         number = min(_MOST_PARTS, sum(o.can_be_searched for o in observations))
         self._parts = [ordered[i::number] for i in range(number)]
         self._progress = progress
-        self._tables: dict[tuple[int, ...], Counts] = {}
+        self._tables: dict[_Sets, Counts] = {}
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def candidates(
         self, thresholds: Sequence[float], without: int | None = None
-    ) -> dict[tuple[int, ...], float]:
-        """Return the sets of queries that the thresholds of IoU select, best query first.
+    ) -> dict[_Sets, float]:
+        """Return the sets of queries to choose from, the paper's preference first.
+
+        Anomalous queries are those that the thresholds of IoU select, best query first. Each set
+        comes without ground queries, and then with them.
 
         Args:
             thresholds: T_IoU. One that selects what another one does adds nothing, nor does one
@@ -304,29 +388,32 @@ class _Parts:
 
         """
         parts = [part for index, part in enumerate(self._parts) if index != without]
-        mean_iou = _mean_iou(itertools.chain.from_iterable(parts))
+        images = list(itertools.chain.from_iterable(parts))
+        mean_iou = _mean_iou(images)
+        on_road = {int(q) for q in np.flatnonzero(_mean_road_iou(images) >= GROUND_IOU)}
         best_first = np.argsort(-mean_iou, kind='stable')
-        found: dict[tuple[int, ...], float] = {}
+        found: dict[_Sets, float] = {}
         for threshold in thresholds:
             queries = tuple(int(q) for q in best_first if mean_iou[q] >= threshold)
             if queries or not found:
-                found.setdefault(queries, threshold)
+                for ground in ((), tuple(sorted(on_road - set(queries)))):
+                    found.setdefault(_Sets(queries, ground), threshold)
         return found
 
-    def counts(self, queries: tuple[int, ...]) -> Counts:
-        """Count the scores that every setting of the grid gives with these anomalous queries.
+    def counts(self, sets: _Sets) -> Counts:
+        """Count the scores that every setting of the grid gives with these queries.
 
         Returns:
             int32 [settings, parts, 2, bins]: number of anomalous and of other pixels.
 
         """
-        key = tuple(sorted(queries))
+        key = _Sets(tuple(sorted(sets.anomalous)), sets.ground)
         if key in self._tables:
             return self._tables[key]
         counts = np.zeros((len(_GRID), len(self), 2, len(_BINS)), np.int32)
         pairs = [(index, image) for index, part in enumerate(self._parts) for image in part]
         for index, image in self._progress(pairs, len(pairs), 'parameters'):
-            scores = search_scores(image.prediction, image.small_label.shape, key)
+            scores = search_scores(image.prediction, image.small_label.shape, *key)
             for setting, score in enumerate(scores):
                 found = count_scores(score, image.small_label)
                 for row, values in enumerate((found.positives, found.negatives)):
@@ -390,12 +477,15 @@ def _choose(
 
     """
     candidates = parts.candidates(thresholds, without)
-    counts = np.concatenate([parts.counts(queries) for queries in candidates])
+    counts = np.concatenate([parts.counts(sets) for sets in candidates])
     settings = list(itertools.product(candidates, _GRID))
+    first = next(iter(candidates))
     departures = np.array(
         [
-            _departures(parameters) + (queries != next(iter(candidates)))
-            for queries, parameters in settings
+            _departures(parameters)
+            + (sets.anomalous != first.anomalous)
+            + (sets.ground != first.ground)
+            for sets, parameters in settings
         ]
     )
     known = [part for part in range(len(parts)) if part != without]
@@ -417,13 +507,19 @@ def _choose(
         error = np.sqrt((len(known) - 1) * differences.var(axis=1))
         good = np.flatnonzero(ap[best] - ap <= error)
         chosen = int(good[np.lexsort((fpr95[good], -ap[good], departures[good]))[0]])
-    queries, parameters = settings[chosen]
-    choice = _Choice(candidates[queries], replace(parameters, anomalous_queries=queries))
+    sets, parameters = settings[chosen]
+    choice = _Choice(
+        candidates[sets],
+        replace(parameters, anomalous_queries=sets.anomalous, ground_queries=sets.ground),
+    )
     return choice, counts[chosen]
 
 
 def search_scores(
-    prediction: MaskPrediction, size: tuple[int, ...], anomalous: tuple[int, ...]
+    prediction: MaskPrediction,
+    size: tuple[int, ...],
+    anomalous: tuple[int, ...],
+    ground: tuple[int, ...] = (),
 ) -> Iterator[NDArray[np.float32]]:
     """Compute the score of one frame for every setting of the grid, from shared parts.
 
@@ -439,11 +535,15 @@ def search_scores(
     ).numpy()
     for mask_threshold in MASK_THRESHOLDS:
         reject = reject_map(
-            *inputs, ScoringParameters(mask_threshold=mask_threshold), extent=extent
+            *inputs,
+            ScoringParameters(ground_queries=ground, mask_threshold=mask_threshold),
+            extent=extent,
         ).numpy()
         for border_threshold in BORDER_THRESHOLDS:
             parameters = ScoringParameters(
-                mask_threshold=mask_threshold, border_threshold=border_threshold
+                ground_queries=ground,
+                mask_threshold=mask_threshold,
+                border_threshold=border_threshold,
             )
             borders = border_mask(*inputs, parameters, extent=extent).numpy()
             bordered = np.where(borders, np.minimum(reject, _DEFAULTS.border_score), reject)
@@ -466,7 +566,7 @@ def _ap(counts: NDArray[np.integer[Any]]) -> float:
 
 def _measure(
     observations: Sequence[_Observation], parameters: ScoringParameters, progress: Progress
-) -> PixelResult:
+) -> tuple[PixelResult, Curve]:
     metrics = PixelMetrics()
     for observation in progress(observations, len(observations), 'figures'):
         prediction = observation.prediction
@@ -478,7 +578,7 @@ def _measure(
             extent=prediction.extent,
         )
         metrics.update(score[0].numpy(), observation.label)
-    return metrics.compute()
+    return metrics.compute(), metrics.counts.curve()
 
 
 def _obstacle_threshold(best_f1_threshold: float) -> float:

@@ -52,6 +52,7 @@ class Layout:
         others: further such pairs of paths, tried one after the other: the same data set in the
             folders of another release of it.
         benchmark_name: what the SegmentMeIfYouCan benchmark calls it in its files.
+        zero_is_road: label 0 is the road itself, not everything that is no anomaly.
         values: label of each value that the label files may have: 0 not anomaly, 1 anomaly, or a
             class of `CLASS_NAMES`; 255 ignore. Any other value makes the file a broken one.
         task: `anomaly` or `semantic`: what the labels are good for.
@@ -75,6 +76,7 @@ class Layout:
     subset: bool = False
     others: tuple[tuple[str, str], ...] = ()
     benchmark_name: str | None = None
+    zero_is_road: bool = False
 
 
 _FISHYSCAPES = (
@@ -97,6 +99,7 @@ LAYOUTS: Mapping[str, Layout] = {
         minimum_prediction=50,
         minimum_truth=10,
         benchmark_name='ObstacleTrack-all',
+        zero_is_road=True,
     ),
     'road_anomaly': Layout(
         'frames/{name}.jpg',
@@ -128,6 +131,7 @@ LAYOUTS: Mapping[str, Layout] = {
         {value: 0 if value == 1 else 1 if 2 <= value <= 200 else IGNORE for value in range(256)},
         minimum_prediction=50,
         minimum_truth=10,
+        zero_is_road=True,
     ),
     'plain': Layout('images/{name}.*', 'labels/{name}.*'),
     'camvid': Layout(

@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,6 @@ from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
     ScoringParameters,
     accept_map,
-    border_mask,
     reject_map,
     score_map,
 )
@@ -317,33 +316,22 @@ def compute_scores(
 def _maskomaly_scores(
     prediction: MaskPrediction, parameters: ScoringParameters, methods: Collection[str]
 ) -> dict[str, Tensor]:
-    """Return those of Maskomaly and its parts that are asked for, each part computed once."""
+    """Return those of Maskomaly and its parts that are asked for, by what the node runs."""
     inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
     extent = prediction.extent
-    found: dict[str, Tensor] = {}
-    for method, other in (
-        ('maskomaly-paper', paper_parameters(parameters)),
-        ('maskomaly-reference', reference_parameters(parameters)),
-    ):
-        if method in methods:
-            found[method] = score_map(*inputs, other, extent=extent)
-    if not {'maskomaly', 'reject+borders', 'reject', 'accept'} & set(methods):
-        return found
-    if methods and set(methods) & {'maskomaly', 'reject+borders', 'reject'}:
-        reject = reject_map(*inputs, parameters, extent=extent)
-        borders = border_mask(*inputs, parameters, extent=extent)
-        found['reject'] = reject
-        found['reject+borders'] = torch.where(
-            borders, reject.clamp(max=parameters.border_score), reject
-        )
-        found['maskomaly'] = found['reject+borders']
-    if parameters.anomalous_queries:
-        found['accept'] = accept_map(*inputs, parameters, extent=extent)
-        if 'maskomaly' in found:
-            found['maskomaly'] = found['accept'].lerp(
-                found['reject+borders'], parameters.reject_weight
-            )
-    return found
+    maps = {
+        'maskomaly': (score_map, parameters),
+        'maskomaly-paper': (score_map, paper_parameters(parameters)),
+        'maskomaly-reference': (score_map, reference_parameters(parameters)),
+        'reject+borders': (score_map, replace(parameters, reject_weight=1.0)),
+        'reject': (reject_map, parameters),
+        'accept': (accept_map, parameters),
+    }
+    return {
+        method: function(*inputs, chosen, extent=extent)
+        for method, (function, chosen) in maps.items()
+        if method in methods
+    }
 
 
 def paper_parameters(parameters: ScoringParameters) -> ScoringParameters:

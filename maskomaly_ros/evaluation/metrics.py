@@ -196,15 +196,28 @@ class Curve:
 
     def detection_margin(self, margin: float) -> float:
         """Return the Maximal Detection Margin; see `maximal_detection_margin`."""
+        low, high = self.detection_interval(margin)
+        return high - low
+
+    def detection_interval(self, margin: float) -> tuple[float, float]:
+        """Return the largest interval of thresholds z in [0, 1] with F1(score > z) > margin.
+
+        Returns:
+            Its ends; both 0 where there is none.
+
+        """
         # Between two neighbouring scores the prediction does not change: `score > z` selects the
         # same pixels for all z in [lower, upper), those with score >= upper.
         upper = self.thresholds
         lower = np.append(self.thresholds[1:], -np.inf)
         good = np.concatenate([[False], self.f1 > margin, [False]])
         (turns,) = np.nonzero(good[1:] != good[:-1])
-        first, last = turns[::2], turns[1::2] - 1
-        lengths = np.clip(upper[first], 0.0, 1.0) - np.clip(lower[last], 0.0, 1.0)
-        return float(lengths.max(initial=0.0))
+        if not turns.size:
+            return 0.0, 0.0
+        high = np.clip(upper[turns[::2]], 0.0, 1.0)
+        low = np.clip(lower[turns[1::2] - 1], 0.0, 1.0)
+        longest = int(np.argmax(high - low))
+        return float(low[longest]), float(high[longest])
 
 
 @dataclass(frozen=True)

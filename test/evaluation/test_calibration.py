@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,3 +192,56 @@ def test_what_cannot_be_calibrated_on_is_refused(network, scenes):
         sample.image.write_bytes(b'')
     with pytest.raises(MaskomalyError, match=r'no image of .* can be used'):
         calibrate(network, dataset)
+
+
+def hesitate(network):
+    """Let a network call its road void more often than not: it is no inlier without help."""
+    predict = network.predict
+
+    def hesitant(frames):
+        prediction = predict(frames)
+        classes = prediction.class_logits.clone()
+        classes[:, 0, 0], classes[:, 0, -1] = 4.0, 4.2
+        return replace(prediction, class_logits=classes)
+
+    network.predict = hesitant
+    return network
+
+
+def test_ground_queries_are_taken_where_they_help(network, scenes):
+    dataset = scenes(4)
+    plain = calibrate(network, dataset, iou_threshold=0.25)
+    assert plain.ground_queries == ()  # the road is no riddle for this network
+    assert plain.provenance['ground']['road'] == 'class drivable as predicted'
+    assert plain.provenance['ground']['ranking'][0]['query'] == 0
+    helped = calibrate(hesitate(network), dataset, iou_threshold=0.25)
+    assert helped.ground_queries == (0,)
+
+
+def test_labels_of_the_road_come_before_what_is_predicted(network, scenes, monkeypatch):
+    dataset = scenes(2)
+    layout = replace(dataset.layout, zero_is_road=True)
+    monkeypatch.setattr(dataset, 'layout', layout)
+    found = calibrate(network, dataset).provenance['ground']
+    assert found['road'] == 'labels'
+    network.class_names = ('a', 'b', 'c', 'd', 'e', 'f', 'g')
+    monkeypatch.setattr(dataset, 'layout', replace(layout, zero_is_road=False))
+    found = calibrate(network, dataset).provenance['ground']
+    assert found['road'] is None
+    assert found['ranking'] == []
+
+
+def test_the_middle_of_the_margin_stands_beside_the_threshold(network, scenes):
+    queries = calibrate(network, scenes(3))
+    for margin in (0.6, 0.7):
+        found = queries.provenance['detection_margin'][f'{margin:g}']
+        assert found['length'] > 0.1
+        assert found['to'] - found['from'] == pytest.approx(found['length'], abs=2e-4)
+        assert found['middle'] == pytest.approx((found['to'] + found['from']) / 2, abs=2e-4)
+
+
+def test_kept_outputs_calibrate_alike(network, scenes, tmp_path_factory):
+    dataset, cache = scenes(2), tmp_path_factory.mktemp('cache')
+    first, second = (calibrate(network, dataset, cache=cache) for _ in range(2))
+    assert first == second == calibrate(network, dataset)
+    assert network.predicted == 4
