@@ -21,6 +21,7 @@ it. The pixels are those that cv_bridge gives for `rgb8`.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -104,6 +105,12 @@ _ENCODINGS = {
     '16UC1': _Encoding(1, cv2.COLOR_GRAY2RGB, 2),
 }
 ENCODINGS = tuple(_ENCODINGS)
+
+# Progressive pictures have about ten. Each costs a pass over the whole picture, and a few bytes.
+_MOST_SCANS = 50
+_NOT_FILL = re.compile(rb'[^\xff]|\Z')
+# Reserved, restarts, begin and end: two bytes that may not stand before the frame header.
+_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xDA)))
 
 
 def decode_image(message: ImageMessage, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -246,15 +253,22 @@ def _jpeg_size(data: bytes) -> tuple[int, int, int]:
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
+        if marker == 0xFF:  # fill bytes
+            position = _NOT_FILL.search(data, position + 1).start() - 1  # type: ignore[union-attr]
             continue
+        if marker in _WITHOUT_LENGTH:  # the decoder, too, finds other segments behind these
+            break
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             header = data[position + 5 : position + 10]
             # The decoder fills what is missing with grey and says nothing. The end marker cannot
             # occur inside coded data, and a thumbnail's lies before the frame header.
             if len(header) < 5 or data.rfind(b'\xff\xd9') < position:
                 raise MaskomalyError(f'the JPEG is cut short: {len(data)} bytes without an end')
+            if (scans := data.count(b'\xff\xda', position)) > _MOST_SCANS:
+                raise MaskomalyError(
+                    f'the JPEG has {scans} scans, more than the limit of {_MOST_SCANS}: decoding '
+                    'it would take too long'
+                )
             size = int.from_bytes(header[2:4], 'big'), int.from_bytes(header[:2], 'big')
             return *size, header[4]
         position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
