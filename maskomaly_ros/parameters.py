@@ -25,14 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
 from maskomaly_ros.region import Region
 from maskomaly_ros.scoring import ScoringParameters
 from maskomaly_ros.temporal import TemporalParameters
+from maskomaly_ros.yaml_files import read_yaml
 
 NODE_NAME = 'maskomaly'
 SCORING = (
@@ -105,8 +104,8 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
 
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_yaml(Path(path), 'parameter file')
+    except OSError as error:
         raise MaskomalyError(f'cannot read the parameter file {path}: {error}') from error
     found: dict[str, Any] = {}
     sections = list(_sections(content, ''))

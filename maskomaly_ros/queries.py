@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from reprlib import repr as short
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -26,6 +27,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.known import find_known
 from maskomaly_ros.scoring import ScoringParameters
 from maskomaly_ros.share import share_directory
+from maskomaly_ros.yaml_files import read_yaml
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Query = Annotated[int, Field(ge=0)]
@@ -38,7 +40,8 @@ class Queries(BaseModel):
     own. A parameter that is None keeps the default of the variant.
     """
 
-    model_config = ConfigDict(extra='forbid', frozen=True)
+    # An input can be endless when it is written out, so errors do not show it.
+    model_config = ConfigDict(extra='forbid', frozen=True, hide_input_in_errors=True)
 
     checkpoint: str
     checkpoint_sha256: str | None = Field(default=None, pattern='^[0-9a-f]{64}$')
@@ -73,18 +76,16 @@ def read_queries(path: str | Path) -> Queries:
     """
     path = Path(path).expanduser()
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = read_yaml(path, 'queries file')
     except OSError as error:
         raise MaskomalyError(f'cannot read queries file {path}: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MaskomalyError(f'queries file {path} is not YAML: {error}') from error
-    if not isinstance(content, dict):
-        raise MaskomalyError(f'queries file {path} holds no mapping of names to values')
     try:
         return Queries.model_validate(content)
     except ValidationError as error:
+        # A value can be long, and deep.
         wrong = '; '.join(
-            f'{".".join(map(str, e["loc"]))} = {e["input"]!r}: {e["msg"]}' for e in error.errors()
+            f'{".".join(map(str, e["loc"]))} = {short(e["input"]):.200}: {e["msg"]}'
+            for e in error.errors()
         )
         raise MaskomalyError(f'queries file {path}: {wrong}') from error
 
@@ -92,7 +93,10 @@ def read_queries(path: str | Path) -> Queries:
 def write_queries(path: str | Path, queries: Queries) -> None:
     """Write a queries file that `read_queries` reads back equal."""
     content = queries.model_dump(mode='json', exclude_none=True)
-    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    options: dict[str, Any] = {'sort_keys': False, 'default_flow_style': None}
+    text = yaml.safe_dump(content, allow_unicode=True, **options)
+    if any(sign in text for sign in '\x85\u2028\u2029'):  # read back as the end of a line
+        text = yaml.safe_dump(content, **options)
     Path(path).write_text(text, encoding='utf-8')
 
 

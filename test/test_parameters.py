@@ -67,7 +67,7 @@ def test_file_without_parameters_of_the_node_is_refused(tmp_path: Path, content:
 
 def test_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / 'p.yaml').write_text('a: [')
-    with pytest.raises(MaskomalyError, match='cannot read the parameter file'):
+    with pytest.raises(MaskomalyError, match='is not YAML'):
         read_parameters(tmp_path / 'p.yaml')
     with pytest.raises(MaskomalyError, match='cannot read the parameter file'):
         read_parameters(tmp_path / 'nowhere.yaml')

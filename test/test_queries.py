@@ -56,6 +56,12 @@ def test_what_is_written_is_read_back(
     assert read_queries(path) == queries
 
 
+def test_signs_that_yaml_takes_for_the_end_of_a_line(tmp_path: Path) -> None:
+    queries = Queries(checkpoint='a\x85b\u2028c\u2029 ä')
+    write_queries(tmp_path / 'file.yaml', queries)
+    assert read_queries(tmp_path / 'file.yaml') == queries
+
+
 def test_what_a_file_leaves_out_has_the_default_of_the_variant(tmp_path: Path) -> None:
     path = tmp_path / 'file.yaml'
     path.write_text('checkpoint: mine\nanomalous_queries: [3, 1]\nborder_threshold: 0.5\n')

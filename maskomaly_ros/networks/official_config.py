@@ -19,12 +19,14 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import yaml
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR
+from maskomaly_ros.yaml_files import PlainLoader, read_yaml
 
 # What detectron2 and Mask2Former assume where a file says nothing.
 _DEFAULTS: dict[str, Any] = {
@@ -116,7 +118,6 @@ _SUPPORTED_SWIN: dict[str, tuple[Any, ...]] = {
     'MODEL.SWIN.OUT_FEATURES': (_STAGES,),
 }
 _MOST_BASES = 16
-_MOST_BYTES = 1 << 20
 
 
 class OfficialConfig:
@@ -163,8 +164,8 @@ class OfficialConfig:
             raise self.error(name, f'a whole number from {least} to {most}')
         return value
 
-    def integers(self, name: str, count: int = 4) -> tuple[int, ...]:
-        """Return a setting that is a list of so many positive numbers.
+    def integers(self, name: str, count: int = 4, most: int = 1 << 14) -> tuple[int, ...]:
+        """Return a setting that is a list of so many whole numbers, from 1 to most.
 
         Raises:
             MaskomalyError: it is not.
@@ -174,16 +175,16 @@ class OfficialConfig:
         if (
             not isinstance(value, tuple)
             or len(value) != count
-            or not all(isinstance(n, int) and 1 <= n <= 1 << 14 for n in value)
+            or not all(isinstance(n, int) and 1 <= n <= most for n in value)
         ):
-            raise self.error(name, f'{count} whole numbers, 1 or more each')
+            raise self.error(name, f'{count} whole numbers from 1 to {most}')
         return value
 
     def error(self, name: str, needed: str) -> MaskomalyError:
         """Return the error that says what a setting is and what it has to be."""
         return MaskomalyError(
-            f'{self._origin}: {name} is {self[name]!r:.80}, which is not supported; it must be '
-            f'{needed}'
+            f'{self._origin}: {name} is {short(self[name]):.80}, which is not supported; it '
+            f'must be {needed}'
         )
 
     def _check(self, supported: Mapping[str, tuple[Any, ...]]) -> None:
@@ -200,7 +201,7 @@ def _decoded(value: Any) -> Any:
     if isinstance(value, str) and len(value) < 1000:
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             return value
     return tuple(value) if isinstance(value, list) else value
 
@@ -240,32 +241,25 @@ def _read_into(layers: list[Mapping[str, Any]], path: Path, parents: tuple[Path,
 
 def _read_yaml(path: Path, parents: tuple[Path, ...]) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise MaskomalyError(f'configuration {path} is larger than {_MOST_BYTES} bytes')
-        content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
+        return read_yaml(path, 'configuration', _Loader)
     except OSError as error:
         origin = f', which {parents[-1]} is based on; fetch it too' if parents else ''
         raise MaskomalyError(
             f'cannot read configuration {path}{origin}: {error.strerror}'
         ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise MaskomalyError(f'configuration {path} is not YAML: {error}') from error
-    if not isinstance(content, dict):
-        raise MaskomalyError(f'configuration {path} holds no mapping of names to values')
-    return content
 
 
-class _Loader(yaml.SafeLoader):
-    """A safe loader that knows tuples, and skips what other Python tags ask for."""
+class _Loader(PlainLoader):
+    """A loader that takes tuples for lists, and skips what other Python tags ask for."""
 
 
-def _tuple(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> tuple[Any, ...]:
-    return tuple(loader.construct_sequence(node, deep=True))
+def _list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
 
 
 def _nothing(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> None:
     return None
 
 
-_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _tuple)
+_Loader.add_constructor('tag:yaml.org,2002:python/tuple', _list)
 _Loader.add_multi_constructor('tag:yaml.org,2002:python/', _nothing)

@@ -87,7 +87,9 @@ def transformers_config(settings: OfficialConfig) -> Mask2FormerConfig:
 def _resnet(settings: OfficialConfig) -> ResNetConfig:
     layer_type, depths = _BLOCKS[settings['MODEL.RESNETS.DEPTH']]
     width = settings.integer('MODEL.RESNETS.RES2_OUT_CHANNELS')
-    if layer_type == 'bottleneck' and width != 4 * settings['MODEL.RESNETS.WIDTH_PER_GROUP']:
+    if layer_type == 'bottleneck' and width != 4 * settings.integer(
+        'MODEL.RESNETS.WIDTH_PER_GROUP'
+    ):
         raise settings.error('MODEL.RESNETS.WIDTH_PER_GROUP', f'{width // 4}, a quarter of res2')
     return ResNetConfig(
         embedding_size=settings.integer('MODEL.RESNETS.STEM_OUT_CHANNELS'),
@@ -104,14 +106,17 @@ def _swin(settings: OfficialConfig) -> SwinConfig:
     heads = settings.integers('MODEL.SWIN.NUM_HEADS')
     if any((width << stage) % count for stage, count in enumerate(heads)):
         raise settings.error('MODEL.SWIN.NUM_HEADS', f'divisors of {width}, {2 * width}, …')
+    ratio = settings['MODEL.SWIN.MLP_RATIO']
+    if not isinstance(ratio, int | float) or not 0 < ratio <= 64:
+        raise settings.error('MODEL.SWIN.MLP_RATIO', 'a number above 0, up to 64')
     return SwinConfig(
         image_size=settings.integer('MODEL.SWIN.PRETRAIN_IMG_SIZE'),
         patch_size=settings.integer('MODEL.SWIN.PATCH_SIZE'),
         embed_dim=width,
-        depths=list(settings.integers('MODEL.SWIN.DEPTHS')),
+        depths=list(settings.integers('MODEL.SWIN.DEPTHS', most=100)),
         num_heads=list(heads),
         window_size=settings.integer('MODEL.SWIN.WINDOW_SIZE', most=64),
-        mlp_ratio=float(settings['MODEL.SWIN.MLP_RATIO']),
+        mlp_ratio=float(ratio),
         qkv_bias=bool(settings['MODEL.SWIN.QKV_BIAS']),
         drop_path_rate=0.3,
         out_features=_OUT_FEATURES,
@@ -120,8 +125,11 @@ def _swin(settings: OfficialConfig) -> SwinConfig:
 
 def _class_names(settings: OfficialConfig) -> tuple[str, ...]:
     count = settings.integer('MODEL.SEM_SEG_HEAD.NUM_CLASSES')
-    sets = str(settings['DATASETS.TRAIN']) + str(settings['DATASETS.TEST'])
-    if 'cityscapes' in sets and count == len(CITYSCAPES_CLASSES):
+    sets = [settings[f'DATASETS.{use}'] for use in ('TRAIN', 'TEST')]
+    names = [name for each in sets for name in (each if isinstance(each, tuple) else (each,))]
+    if any('cityscapes' in name for name in names if isinstance(name, str)) and count == len(
+        CITYSCAPES_CLASSES
+    ):
         return CITYSCAPES_CLASSES
     return tuple(f'class {index}' for index in range(count))
 
