@@ -34,7 +34,7 @@ from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.prediction import MaskPrediction
 from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
-from maskomaly_ros.networks.unpickling import read_weights
+from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
 
 _LOG = logging.getLogger(__name__)
 # What no prediction reads, and what only some releases of the library keep in files: the class
@@ -146,6 +146,9 @@ def load_model(
                 source, options = None, {'state_dict': weights}
             else:
                 source, options = checkpoint.path, {}
+                if not any(checkpoint.path.glob('model*.safetensors')):
+                    for file in sorted(checkpoint.path.glob('pytorch_model*.bin')):
+                        check_torch_file(file)
             model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
                 source,
                 **options,

@@ -25,14 +25,17 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import os
 import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from reprlib import repr as short
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +47,11 @@ from maskomaly_ros.errors import MaskomalyError
 _ZIP = b'PK\x03\x04'
 _TORCH_LEGACY = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
 _NAMED_BY_TORCH = re.compile(r'GLOBAL (\S+)')
+_LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
 _MOST_DIMENSIONS = 8
+_LONGEST_SIDE = 1 << 40
+_MOST_NESTED = 100
+_MOST_WORK = 10_000_000
 _NUMBERS = re.compile(r'[<>=|]?(b1|[iu][1248]|f[248])')
 
 
@@ -57,13 +64,13 @@ class _Dtype:
 
     def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
-            raise _Refused(f'arrays of type {code!r:.40}')
+            raise _Refused(f'arrays of type {short(code):.80}')
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         byte_order = state[1]
         if byte_order not in ('<', '>', '|', '='):
-            raise _Refused(f'byte order {byte_order!r:.40}')
+            raise _Refused(f'byte order {short(byte_order):.80}')
         self.dtype = self.dtype.newbyteorder(byte_order)
 
 
@@ -84,11 +91,11 @@ def _array(data: object, dtype: object, shape: object, order: object) -> NDArray
     if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
         raise _Refused('arrays of objects')
     if not isinstance(shape, tuple) or len(shape) > _MOST_DIMENSIONS:
-        raise _Refused(f'an array of shape {shape!r:.40}')
-    if not all(isinstance(n, int) and n >= 0 for n in shape) or (
+        raise _Refused(f'an array of shape {short(shape):.80}')
+    if not all(isinstance(n, int) and 0 <= n < _LONGEST_SIDE for n in shape) or (
         math.prod(shape) * dtype.dtype.itemsize != len(data)
     ):
-        raise _Refused(f'an array of shape {shape!r:.80} made of {len(data)} bytes')
+        raise _Refused(f'an array of shape {short(shape):.80} made of {len(data)} bytes')
     flat = np.frombuffer(data, dtype.dtype)
     native = flat.astype(dtype.dtype.newbyteorder('='))  # also a copy that can be written to
     return native.reshape(shape, order='F' if order == 'F' else 'C')
@@ -112,7 +119,7 @@ def _scalar(dtype: object, data: object) -> Any:
 
 def _encode(text: object, encoding: object = 'latin1') -> bytes:
     if not isinstance(text, str) or encoding not in ('latin1', 'latin-1'):
-        raise _Refused(f'encoding to {encoding!r:.40}')
+        raise _Refused(f'encoding to {short(encoding):.80}')
     return text.encode('latin-1')
 
 
@@ -121,8 +128,12 @@ def _bytes() -> bytes:
 
 
 def _storage(data: object) -> Any:
-    if not isinstance(data, bytes):
-        raise _Refused('a tensor without bytes')
+    # An archive inside a pickle could hold more than it weighs; torch writes none.
+    if not isinstance(data, bytes) or not data.startswith(_TORCH_LEGACY):
+        raise _Refused('a tensor without bytes of its own')
+    content = io.BytesIO(data)
+    for _ in range(_LEGACY_PICKLES):
+        _check_pickle(content)
     return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
 
 
@@ -208,8 +219,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             anything else than arrays, tensors and plain containers.
 
     """
-    try:
+    with _reading(path):
         content = _load(path)
+    return _weights(content, path)
+
+
+def check_torch_file(path: Path) -> None:
+    """Check what `torch.load(weights_only=True)` does not: it can crash or fill the memory.
+
+    Raises:
+        MaskomalyError: the file is dangerous, damaged, or none that `torch.save` writes.
+
+    """
+    with _reading(path), path.open('rb') as stream:
+        if not _starts_as_torch_file(stream):
+            raise pickle.UnpicklingError('not written by torch.save')
+        _check_torch_file(stream)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever reading a checkpoint raises into a MaskomalyError."""
+    try:
+        yield
     except _Refused as error:
         raise _refusal(path, str(error)) from error
     except OSError as error:
@@ -221,9 +253,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             raise _refusal(path, named[1]) from error
         raise MaskomalyError(
             f'checkpoint {path} is damaged, incomplete or no checkpoint; fetch it again '
-            f'({type(error).__name__}: {reason.splitlines()[0]})'
+            f'({type(error).__name__}: {reason.splitlines()[0]:.200})'
         ) from error
-    return _weights(content, path)
 
 
 def _refusal(path: Path, culprit: str) -> MaskomalyError:
@@ -235,37 +266,121 @@ def _refusal(path: Path, culprit: str) -> MaskomalyError:
 
 def _load(path: Path) -> Any:
     with path.open('rb') as stream:
-        start = stream.read(len(_TORCH_LEGACY))
-        stream.seek(0)
-        if start.startswith(_ZIP):
-            _check_archive(path)
-        elif start != _TORCH_LEGACY:
-            _check_pickle(stream)
+        if _starts_as_torch_file(stream):
+            _check_torch_file(stream)
+        else:
+            with _mapped(stream) as content:
+                _check_pickle(content)
             # Python 2 wrote bytes as text, which latin-1 gives back.
             return _Unpickler(stream, encoding='latin1').load()
     with torch.serialization.safe_globals([(value, name) for name, value in _NUMPY.items()]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse an archive whose parts grow when unpacked; torch itself never compresses them."""
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
+def _starts_as_torch_file(stream: IO[bytes]) -> bool:
+    start = stream.read(len(_TORCH_LEGACY))
+    stream.seek(0)
+    return start == _TORCH_LEGACY or start.startswith(_ZIP)
+
+
+def _check_torch_file(stream: IO[bytes]) -> None:
+    if stream.read(len(_ZIP)) == _ZIP:
+        _check_archive(stream)
+    else:
+        with _mapped(stream) as content:
+            for _ in range(_LEGACY_PICKLES):
+                _check_pickle(content)
+
+
+def _mapped(stream: IO[bytes]) -> mmap.mmap:
+    """Return the contents of a file; reading more than there is takes no memory, as it would."""
+    return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _check_archive(stream: IO[bytes]) -> None:
+    """Refuse an archive that grows when unpacked; torch itself never compresses its parts."""
+    size = stream.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(stream) as archive:
+        entries = archive.infolist()
+        for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > entry.compress_size:
                 raise _Refused(f'a compressed {entry.filename}')
+        if sum(entry.file_size for entry in entries) > size:
+            raise _Refused('parts that overlap')
+        for entry in entries:
+            if entry.filename.lower().endswith('.pkl'):
+                _check_pickle(io.BytesIO(archive.read(entry)))
 
 
-def _check_pickle(stream: io.BufferedReader) -> None:
+class _Extent(NamedTuple):
+    """How far a value reaches when it is walked through, as for its hash."""
+
+    depth: int = 0
+    size: int = 1
+
+
+_MARK = _Extent(-1)
+_TUPLES = ('EMPTY_TUPLE', 'TUPLE', 'TUPLE1', 'TUPLE2', 'TUPLE3', 'FROZENSET')
+_STORE = ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE')
+_RECALL = ('GET', 'BINGET', 'LONG_BINGET')
+
+
+def _check_pickle(stream: io.BytesIO | mmap.mmap) -> None:
     """Walk through a pickle without executing it: it has to end, and to be modest.
 
-    A memo index makes the unpickler allocate a table of that length, so that a few bytes could
-    take all memory.
+    A memo index makes the unpickler allocate a table of that length. The hash of a key of a
+    mapping is computed by recursion without a limit: a deep tuple ends the process, and one that
+    holds the same tuple twice, and that another one twice, takes forever.
     """
-    size = os.fstat(stream.fileno()).st_size
-    for opcode, argument, _ in pickletools.genops(stream):
-        if opcode.name in ('PUT', 'LONG_BINPUT') and (argument or 0) > size:
-            raise _Refused(f'a table of {argument} entries')
-    stream.seek(0)
+    start = stream.tell()
+    stream.seek(0, os.SEEK_END)
+    size = stream.tell() - start
+    stream.seek(start)
+    stack: list[_Extent] = []
+    memo: dict[int, _Extent] = {}
+    work = 0
+    for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
+        name = opcode.name
+        if name in _STORE:
+            index = len(memo) if argument is None else int(argument)
+            if index > size:
+                raise _Refused(f'a table of {index} entries')
+            memo[index] = stack[-1]
+        elif name in _RECALL:
+            stack.append(memo[int(argument or 0)])
+        elif name == 'DUP':
+            stack.append(stack[-1])
+        elif name == 'MARK':
+            stack.append(_MARK)
+        else:
+            popped = _popped(stack, opcode)
+            work += sum(extent.size for extent in popped)
+            made = _Extent()
+            if name in _TUPLES:
+                depth = 1 + max((extent.depth for extent in popped), default=0)
+                made = _Extent(depth, 1 + sum(extent.size for extent in popped))
+                if depth > _MOST_NESTED:
+                    raise _Refused(f'tuples nested more than {_MOST_NESTED} deep')
+            if max(work, made.size) > _MOST_WORK:
+                raise _Refused('a structure that multiplies itself')
+            stack += [made] * len(opcode.stack_after)
+
+
+def _popped(stack: list[_Extent], opcode: pickletools.OpcodeInfo) -> list[_Extent]:
+    """Take from a stack what an opcode takes; IndexError where it has less."""
+    popped: list[_Extent] = []
+    before = opcode.stack_before
+    count = len(before)
+    if pickletools.markobject in before:
+        count = before.index(pickletools.markobject)
+        while (extent := stack.pop()) is not _MARK:
+            popped.append(extent)
+    elif opcode.name == 'POP' and stack[-1] is _MARK:
+        stack.pop()
+        return []
+    for _ in range(count):
+        popped.append(stack.pop())
+    return popped
 
 
 def _weights(content: Any, path: Path) -> dict[str, Tensor]:
@@ -281,13 +396,13 @@ def _weights(content: Any, path: Path) -> dict[str, Tensor]:
             value = torch.from_numpy(value.array)
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise MaskomalyError(
-                f'checkpoint {path} is no checkpoint of a Mask2Former: its entry {name!r:.80} is '
-                f'no array but a {type(value).__name__.lstrip("_").lower()}'
+                f'checkpoint {path} is no checkpoint of a Mask2Former: its entry '
+                f'{short(name):.80} is no array but a {type(value).__name__.lstrip("_").lower()}'
             )
         size = value.numel() * value.element_size()
         if value.is_sparse or size > value.untyped_storage().nbytes():
             raise MaskomalyError(
-                f'checkpoint {path} is refused: {name!r:.80} of shape {list(value.shape)} is '
+                f'checkpoint {path} is refused: {short(name):.80} of shape {list(value.shape)} is '
                 'larger than its data'
             )
         weights[name] = value.detach()
