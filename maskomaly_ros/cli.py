@@ -24,7 +24,14 @@ from typing import Annotated, Any
 import typer
 from rich.logging import RichHandler
 
-from maskomaly_ros import __version__, cli_analyse, cli_benchmark, cli_checkpoint, cli_evaluate
+from maskomaly_ros import (
+    __version__,
+    cli_analyse,
+    cli_benchmark,
+    cli_checkpoint,
+    cli_evaluate,
+    cli_top,
+)
 from maskomaly_ros.cli_common import (
     ERR,
     OUT,
@@ -68,6 +75,7 @@ app.command()(cli_benchmark.benchmark)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.calibrate)
 app.command()(cli_analyse.analyse)
+app.command()(cli_top.top)
 
 
 def main() -> None:
