@@ -7,6 +7,8 @@ CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/maskomaly_ros
 SOURCE =
 OUT = demo_output
 PYTEST_ARGS =
+MINUTES = 30
+SEED = 1
 
 # Busy waiting of torch's threads starves the other processes of a small machine.
 export OMP_WAIT_POLICY = PASSIVE
@@ -18,7 +20,7 @@ run = $(check_python) && \
 check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
 
-.PHONY: help demo test lint venv clean distclean
+.PHONY: help demo test lint fuzz soak audit venv clean distclean
 
 help:  ## Print this
 	@echo 'Usage: make TARGET [NAME=value ...]'
@@ -30,6 +32,8 @@ help:  ## Print this
 	@echo '  SOURCE       for demo: a video, a folder of images or a rosbag; else a generated clip'
 	@echo '  OUT          for demo: folder of the results ($(OUT))'
 	@echo '  PYTEST_ARGS  for test: more arguments, such as "-k launch"'
+	@echo '  MINUTES      for fuzz and soak: how long ($(MINUTES))'
+	@echo '  SEED         for soak: of what is random ($(SEED))'
 	@echo '  CACHE        where the environment is kept ($(CACHE))'
 
 demo:  ## Run the node on a camera stream and show what it finds
@@ -42,6 +46,16 @@ lint:  ## Check style and types
 	@$(run) -m ruff check
 	@$(run) -m ruff format --check
 	@$(run) -m mypy
+
+fuzz:  ## Fuzz what reads foreign data, with new examples until MINUTES are over
+	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
+		( export MASKOMALY_FUZZ_EFFORT=10; $(run) -m pytest -q --timeout 0 test/test_fuzz.py $(PYTEST_ARGS) ) || exit 1; done
+
+soak:  ## Run the node under load and random faults for MINUTES and check what must hold
+	@$(run) benchmarks/soak.py --minutes "$(MINUTES)" --seed "$(SEED)"
+
+audit:  ## Look for known vulnerabilities in what is installed (needs network access)
+	@$(run) -m pip_audit --local --skip-editable
 
 venv:  ## Make the environment and print the path of its Python
 	@$(run) -c 'import sys; print(sys.executable)'

@@ -99,7 +99,7 @@ EXTRAS = {
         'pytest-timeout',
         'selenium',  # opens the HTML pages in Chromium where that is installed
     ],
-    'dev': ['mypy', 'ruff', 'types-PyYAML', 'typing-extensions'],
+    'dev': ['mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }
 
 setup(

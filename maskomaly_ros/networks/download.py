@@ -69,6 +69,8 @@ def download(
             process is at it.
 
     """
+    if not url.startswith(('http://', 'https://')):  # urlopen also knows file: and others
+        raise MaskomalyError(f'{url} is no http or https address')
     part = target.with_name(f'{target.name}.part')
     version = target.with_name(f'{target.name}.part.version')
     try:
@@ -143,7 +145,8 @@ def _transfer(
     if here:
         headers |= {'Range': f'bytes={here}-', 'If-Range': known}
     try:
-        with urlopen(Request(url, headers=headers), timeout=timeout) as response:
+        request = Request(url, headers=headers)  # noqa: S310 (http or https, see download)
+        with urlopen(request, timeout=timeout) as response:  # noqa: S310
             if response.status != http.client.PARTIAL_CONTENT:
                 stream.truncate(0)
                 here = 0
