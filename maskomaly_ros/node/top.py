@@ -37,12 +37,11 @@ _COLOURS = {b'\x00': 'green', b'\x01': 'yellow', b'\x02': 'red', b'\x03': 'red'}
 # What our network task has and that of another node, by chance of the same name, has not.
 _OURS = {'state', 'memory (MB)'}
 _CAMERA_COLUMNS = {
-    'in / out Hz': ('input rate (Hz)', 'output rate (Hz)'),
-    'p50 / p95 ms': ('latency from stamp p50 (ms)', 'latency from stamp p95 (ms)'),
-    'age s': ('age of last frame (s)',),
-    'received': ('received',),
-    'replaced': ('replaced',),
-    'bad / failed / stale': ('bad', 'failed', 'stale'),
+    'Hz\nin/out': ('input rate (Hz)', 'output rate (Hz)'),
+    'ms\np50/p95': ('latency from stamp p50 (ms)', 'latency from stamp p95 (ms)'),
+    'age\ns': ('age of last frame (s)',),
+    'received/\nreplaced': ('received', 'replaced'),
+    'bad/fail/\nstale': ('bad', 'failed', 'stale'),
 }
 _FACTS = {
     'device': 'device',
@@ -105,9 +104,9 @@ def _panel(node: str, tasks: dict[str, Task], now: float) -> Panel:
     colour, title = _COLOURS.get(network.level, 'red'), f'/{node}: {network.message}'
     if silence > SILENT_AFTER:
         colour, title = 'red', f'/{node}: silent for {silence:.0f} s (was: {network.message})'
-    cameras = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    cameras.add_column('camera', no_wrap=True)
-    cameras.add_column('state', overflow='fold')
+    cameras = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    cameras.add_column('camera', overflow='fold', min_width=10)
+    cameras.add_column('state', overflow='fold', min_width=12)
     for column in _CAMERA_COLUMNS:
         cameras.add_column(column, justify='right', no_wrap=True)
     for name, task in sorted(tasks.items()):
@@ -117,7 +116,7 @@ def _panel(node: str, tasks: dict[str, Task], now: float) -> Panel:
                 Text(name.removeprefix('camera ')),
                 Text(task.message, style),
                 *(
-                    Text(' / '.join(task.values.get(key, '-') for key in keys))
+                    Text('/'.join(_figure(task.values, key) for key in keys))
                     for keys in _CAMERA_COLUMNS.values()
                 ),
             )
@@ -140,6 +139,11 @@ def _facts(network: Task) -> Text:
         if key.endswith(' (ms)')
     ]
     return Text('   '.join(facts) + ('\n' + '   '.join(stages) if stages else ''))
+
+
+def _figure(values: dict[str, str], key: str) -> str:
+    value = values.get(key, '-')
+    return value.partition('.')[0] if key.endswith('(ms)') else value
 
 
 def _printable(text: str) -> str:
