@@ -163,11 +163,11 @@ def _compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 @njit(**_OPTIONS)
-def _add_costs(logits: NDArray[np.float64], cost: np.float32, least: NDArray[np.float32]) -> None:
+def _add_costs(logits: NDArray[np.float32], cost: np.float32, least: NDArray[np.float32]) -> None:
     """Lower least to (1 + exp(−logit)) · cost."""
     c0, c1, c2, c3, c4, c5, c6 = _POWERS
     for x in range(len(logits)):
-        power = min(max(_f4(logits[x]), -_LIMIT), _LIMIT) * -_LOG2_E
+        power = min(max(logits[x], -_LIMIT), _LIMIT) * -_LOG2_E
         whole = np.floor(power + _f4(0.5))
         f = power - whole
         scale = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
@@ -193,8 +193,9 @@ def _mix(
     upper: NDArray[np.float64],
     lower: NDArray[np.float64],
     weight: float,
-    mixed: NDArray[np.float64],
+    mixed: NDArray[np.floating[Any]],
 ) -> None:
+    """Mix in float64; what goes into exponentials is rounded, which makes those twice as fast."""
     for x in range(len(mixed)):
         mixed[x] = upper[x] + (lower[x] - upper[x]) * weight
 
@@ -203,6 +204,23 @@ def _mix(
 def _count(logits: NDArray[np.float64], threshold: float, above: NDArray[np.int32]) -> None:
     for x in range(len(logits)):
         above[x] += np.int32(logits[x] > threshold)
+
+
+@njit(**_OPTIONS)
+def _combine(
+    inlier: NDArray[np.float32],
+    anomalous: NDArray[np.float32],
+    above: NDArray[np.int32],
+    border_score: np.float32,
+    reject_weight: np.float32,
+    scores: NDArray[np.float32],
+) -> None:
+    one = np.float32(1)
+    accept_weight = one - reject_weight
+    for x in range(len(scores)):
+        reject = one - one / inlier[x]
+        limit = border_score if above[x] >= 2 else one
+        scores[x] = reject_weight * min(reject, limit) + accept_weight * (one / anomalous[x])
 
 
 @njit(**_OPTIONS)
@@ -274,11 +292,11 @@ def _score_block_row(
     largest = np.empty(masks.shape[2], np.float32)
     upper = np.empty(_COLUMNS, np.float64)
     lower = np.empty(_COLUMNS, np.float64)
-    logits = np.empty(_COLUMNS, np.float64)
+    exact = np.empty(_COLUMNS, np.float64)
+    logits = np.empty(_COLUMNS, np.float32)
     inlier = np.empty((_ROWS, _COLUMNS), np.float32)
     anomalous = np.empty((_ROWS, _COLUMNS), np.float32)
     above = np.empty((_ROWS, _COLUMNS), np.int32)
-    one = np.float32(1)
 
     for left in range(0, width, _COLUMNS):
         right = min(left + _COLUMNS, width)
@@ -327,18 +345,23 @@ def _score_block_row(
                         _sample_columns(mask[upper_row], lefts, rights, weights, upper[:size])
                     lower_row = lower_rows[y]
                     _sample_columns(mask[lower_row], lefts, rights, weights, lower[:size])
-                _mix(upper, lower, row_weights[y], logits[:size])
+                if in_borders:
+                    _mix(upper, lower, row_weights[y], exact[:size])
+                    _count(exact[:size], border_logit, above[y - top])
+                if in_reject or in_accept:
+                    _mix(upper, lower, row_weights[y], logits[:size])
                 if in_reject:
                     _add_costs(logits[:size], inlier_cost, inlier[y - top])
                 if in_accept:
                     _add_costs(logits[:size], anomalous_cost, anomalous[y - top])
-                if in_borders:
-                    _count(logits[:size], border_logit, above[y - top])
 
         for y in range(top, bottom):
-            for x in range(size):
-                reject = one - one / inlier[y - top, x]
-                if above[y - top, x] >= 2:
-                    reject = min(reject, border_score)
-                accept = one / anomalous[y - top, x]
-                result[y, left + x] = reject_weight * reject + (one - reject_weight) * accept
+            row = y - top
+            _combine(
+                inlier[row, :size],
+                anomalous[row, :size],
+                above[row, :size],
+                border_score,
+                reject_weight,
+                result[y, left:right],
+            )
