@@ -205,10 +205,17 @@ def _sml(band: _Band, statistics: ClassStatistics) -> Tensor:
 
 
 def _baseline(band: _Band) -> Tensor:
-    # Compared as logits, in which large values do not coincide yet; of equal masks argmax takes
-    # the first.
-    strongest, query = band.logits.max(0)
-    return torch.where(band.void[query], strongest, -strongest).sigmoid_()
+    # Compared as logits, in which large values do not coincide yet.
+    least = band.logits.new_full((1, band.logits.shape[1]), -math.inf)
+    void, other = (
+        torch.cat([least, band.logits[chosen]]).amax(0) for chosen in (band.void, ~band.void)
+    )
+    strongest_is_void = void > other
+    equal = void == other
+    if equal.any():  # of equal masks argmax takes the first
+        strongest_is_void[equal] = band.void[band.logits[:, equal].argmax(0)]
+    strongest = torch.maximum(void, other)
+    return torch.where(strongest_is_void, strongest, -strongest).sigmoid_()
 
 
 _BAND_SCORES: Mapping[str, _BandScore] = {

@@ -36,6 +36,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from maskomaly_ros.errors import MaskomalyError
@@ -107,7 +108,7 @@ def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
         if bad:
             raise MaskomalyError(
                 f'the score map has {bad} pixels that are NaN or beyond ±65504, the limit of the '
-                'float16 numbers in which scores are compared'
+                'float16 numbers in which scores are compared; scale such scores down'
             )
         histograms.append(histogram)
     return ScoreCounts(*histograms)
@@ -667,8 +668,12 @@ class SemanticConfusion:
 
 def _stored(score: NDArray[Any]) -> NDArray[np.float16]:
     """Round scores to what the benchmark stores."""
+    score = np.ascontiguousarray(score)
+    if score.dtype == np.float32 and score.flags.writeable:
+        rounded: NDArray[np.float16] = torch.from_numpy(score).half().numpy()  # as numpy, faster
+        return rounded
     with np.errstate(over='ignore'):
-        return np.ascontiguousarray(score, dtype=np.float16)
+        return score.astype(np.float16, copy=False)
 
 
 def _float16_below(threshold: float) -> np.float16:
@@ -685,10 +690,7 @@ def _checked_label(label: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.ui
         raise MaskomalyError(f'score map {shape} and label {label.shape} differ in shape')
     if label.dtype == np.bool_:
         return label.astype(np.uint8)
-    if label.dtype == np.uint8:
-        known = np.bincount(label.ravel(), minlength=256)  # far faster than three comparisons
-        if known[2:IGNORE].any():
-            raise _wrong_label(int(known[2:IGNORE].argmax()) + 2)
+    if label.dtype == np.uint8 and not ((label > 1) & (label != IGNORE)).any():
         return label
     wrong = (label != 0) & (label != 1) & (label != IGNORE)
     if wrong.any():

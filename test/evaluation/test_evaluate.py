@@ -117,6 +117,17 @@ def test_every_method_alone_is_the_same(network, scenes):
         assert np.array_equal(alone, together[method]), method
 
 
+def test_the_baseline_takes_the_first_of_equal_masks():
+    generator = torch.Generator().manual_seed(1)
+    for void in ([0, 1, 3], [1, 2], [], [0, 1, 2, 3]):
+        logits = torch.randint(-2, 3, (1, 4, 12, 16), generator=generator).float()
+        classes = torch.zeros(1, 4, 3)
+        classes[0, void, 2] = 1
+        prediction = MaskPrediction(logits, classes, (12, 16), (12.0, 16.0))
+        (found,) = compute_scores(prediction, PARAMETERS, ['baseline']).values()
+        assert np.allclose(found, baseline_map(logits, classes, (12, 16))[0], atol=1e-6)
+
+
 def test_max_logit_and_mask2anomaly_rank_alike():
     scores = compute_scores(random_prediction(3), PARAMETERS, ['max-logit', 'mask2anomaly'])
     assert np.allclose(scores['max-logit'], scores['mask2anomaly'] - 1, atol=1e-6)

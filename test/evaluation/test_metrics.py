@@ -197,6 +197,19 @@ def test_street_hazards_averages_over_images_with_anomalies(images):
     assert result.best_f1 == update_all(PixelMetrics(), images).best_f1
 
 
+def test_float32_is_rounded_as_numpy_does():
+    bits = np.random.default_rng(0).integers(0, 1 << 32, 200_000, dtype=np.uint32)
+    score = bits.view(np.float32)
+    score = np.concatenate([score[np.abs(score) < 65000], np.float32([0.0, -0.0, 6e-8, 2.9e-8])])
+    label = (np.arange(score.size) % 3 == 0).astype(np.uint8)
+    expected = count_scores(score.astype(np.float16), label)
+    found = count_scores(score, label)
+    score.flags.writeable = False
+    for each in (found, count_scores(score, label)):
+        assert np.array_equal(each.positives, expected.positives)
+        assert np.array_equal(each.negatives, expected.negatives)
+
+
 def test_counting_is_lossless_over_all_float16():
     bits = np.arange(1 << 16, dtype=np.uint16)
     score = bits.view(np.float16)
