@@ -138,6 +138,41 @@ def test_evaluate_prints_and_writes_all_methods(run, checkpoint, images, tmp_pat
         assert found['components']['fn_25'] + found['components']['tp_25'] == 3
 
 
+def test_scores_go_out_and_come_back_without_a_network(run, checkpoint, images, tmp_path):
+    scores, cache, tables = tmp_path / 'scores', tmp_path / 'outputs', tmp_path / 'tables.md'
+    dataset = ('--dataset', f'plain:{images}')
+    status, ours, _ = run(
+        'evaluate',
+        *dataset,
+        *('--checkpoint', checkpoint, '--device', 'cpu', '--methods', 'rba,sml', '--cache', cache),
+        *('--save-scores', scores, '--statistics', f'plain:{images}', '--markdown', tables),
+    )
+    assert status == 0
+    assert len(list(scores.glob('*/roads/road?.hdf5'))) == 6
+    assert len(list(cache.glob('tiny-*/*.safetensors'))) == 3
+    assert 'sml: statistics of the classes from' in ours
+    text = tables.read_text()
+    assert text.startswith('Checkpoint tiny, SHA-256 ')
+    (row,) = (line for line in text.splitlines() if line.startswith('| rba |'))
+    (printed,) = (line for line in ours.splitlines() if line.split()[:1] == ['rba'])
+    assert row.replace('*', '').replace('|', ' ').split() == printed.split()
+    assert '**' in text  # the best of each column
+
+    status, theirs, _ = run(
+        'evaluate', *dataset, '--methods', 'none', '--scores', f'other={scores / "rba"}'
+    )
+    assert status == 0
+    (again,) = (line for line in theirs.splitlines() if line.split()[:1] == ['other'])
+    assert again.split()[1:] == printed.split()[1:]
+    (scores / 'rba' / 'roads' / 'road1.hdf5').unlink()
+    status, _, err = run('evaluate', *dataset, '--methods', 'none', '--scores', scores / 'rba')
+    assert status == 1
+    assert '1 of roads skipped: road1' in err
+    status, _, err = run('evaluate', *dataset, '--methods', 'none', '--scores', f'x={scores}')
+    assert status == 1
+    assert 'has several methods, which cannot all be named x: rba, sml' in err
+
+
 def test_evaluate_without_queries_leaves_accept_out(run, checkpoint, images, caplog):
     status, out, _ = run(
         'evaluate', '--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu'
