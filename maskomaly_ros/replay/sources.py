@@ -23,8 +23,7 @@ from __future__ import annotations
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,13 +33,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskomaly_ros.encodings import decode_compressed, decode_image
+from maskomaly_ros.encodings import decode_compressed
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from rosbags.interfaces import Connection
     from typing_extensions import Self
 
 _LOG = logging.getLogger(__name__)
@@ -51,12 +49,28 @@ IMAGE_SUFFIXES = frozenset(
 BAG_SUFFIXES = frozenset(('.bag', '.db3', '.mcap'))
 DEFAULT_RATE = 10.0
 
+# Among the topics to read: every camera of the bag.
+EVERY_CAMERA = '*'
 # A frame of more pixels than this is taken for a damaged header, not for a picture.
-_MAX_PIXELS = 2**27
-_IMAGE_TYPES: dict[str, Callable[..., NDArray[np.uint8]]] = {
-    'sensor_msgs/msg/Image': decode_image,
-    'sensor_msgs/msg/CompressedImage': decode_compressed,
-}
+MAX_PIXELS = 2**27
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """A message of a bag as it was recorded.
+
+    Attributes:
+        topic: where it was recorded from.
+        msgtype: such as `sensor_msgs/msg/Image`.
+        received_ns: when it was recorded, nanoseconds.
+        data: serialized: CDR, or as ROS 1 does.
+
+    """
+
+    topic: str
+    msgtype: str
+    received_ns: int
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,7 @@ class SourceFrame:
         name: what to call it in messages and files, such as the file name.
         topic: topic it was recorded from; empty outside bags.
         frame_id: frame of its header; empty outside bags.
+        message: what it was decoded from; None outside bags.
 
     """
 
@@ -79,6 +94,7 @@ class SourceFrame:
     name: str
     topic: str = ''
     frame_id: str = ''
+    message: RawMessage | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,7 @@ class Source(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[Problem] = []
+        self._first = 0
 
     @abstractmethod
     def __len__(self) -> int:
@@ -122,11 +139,16 @@ class Source(ABC):
 
     @abstractmethod
     def _frames(self) -> Iterator[SourceFrame]:
-        """Yield the frames from the first."""
+        """Yield the frames from index `self._first`."""
 
     def __iter__(self) -> Iterator[SourceFrame]:
+        return self.frames()
+
+    def frames(self, first: int = 0) -> Iterator[SourceFrame]:
+        """Iterate over the frames from an index on; problems before it are not reported."""
         self.problems.clear()
-        return self._frames()
+        self._first = first
+        return (frame for frame in self._frames() if frame.index >= first)
 
     def __bool__(self) -> bool:
         return True
@@ -146,21 +168,31 @@ class Source(ABC):
         """Release what it holds open."""
 
     def _report(self, index: int, name: str, reason: object) -> None:
+        if index < self._first:
+            return
         self.problems.append(Problem(index, name, str(reason)))
         _LOG.warning('%s: %s: %s', self.path, name, reason)
 
 
 def open_source(
-    path: str | Path, *, topics: str | Sequence[str] | None = None, rate: float | None = None
+    path: str | Path,
+    *,
+    topics: str | Sequence[str] | None = None,
+    rate: float | None = None,
+    copy: Sequence[str] = (),
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """Open a video file, a folder of images or a rosbag.
 
     Args:
         path: a video; a folder of images, which are read in natural order (`2.png` before
             `10.png`); a rosbag2 folder; one `.mcap` or `.db3` file; a ROS 1 `.bag`.
-        topics: image topics of a bag, raw or compressed; None takes the first that it holds.
+        topics: image topics of a bag, raw or compressed; None takes the first that it holds,
+            `EVERY_CAMERA` one for each camera, raw where there are both.
         rate: frames per second of a folder of images (default 10) or of a video without good
             times of its own. A bag has stamps, so rate is refused there.
+        copy: of a bag, topics to pass on beside the frames, see `BagSource`; '*' is all others.
+        max_pixels: larger frames are refused as damaged.
 
     Raises:
         MaskomalyError: the path is missing, of no known kind, or holds no frames.
@@ -175,11 +207,16 @@ def open_source(
     if bags:
         if rate is not None:
             raise MaskomalyError(f'{path} is a bag, which has stamps of its own; leave rate out')
-        return BagSource(path, bags, [topics] if isinstance(topics, str) else topics)
-    if topics is not None:
-        raise MaskomalyError(f'{path} is no bag, so it has no topics {topics}; leave them out')
+        from maskomaly_ros.replay.bags import BagSource
+
+        chosen = [topics] if isinstance(topics, str) else topics
+        return BagSource(path, bags, chosen, copy=copy, max_pixels=max_pixels)
+    if (topics is not None and topics != EVERY_CAMERA) or copy:
+        raise MaskomalyError(
+            f'{path} is no bag, so it has no topics {topics or copy}; leave them out'
+        )
     if path.is_dir():
-        return ImageFolder(path, rate or DEFAULT_RATE)
+        return ImageFolder(path, rate or DEFAULT_RATE, max_pixels)
     return VideoSource(path, rate)
 
 
@@ -226,15 +263,17 @@ class ImageFolder(Source):
     Args:
         path: the folder; folders inside it are not searched.
         rate: frames per second that the stamps are made with.
+        max_pixels: larger images are refused.
 
     Raises:
         MaskomalyError: there are no images.
 
     """
 
-    def __init__(self, path: Path, rate: float) -> None:
+    def __init__(self, path: Path, rate: float, max_pixels: int = MAX_PIXELS) -> None:
         super().__init__(path)
         self.rate = rate
+        self._max_pixels = max_pixels
         self._files = _natural_order(
             p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES
         )
@@ -249,9 +288,9 @@ class ImageFolder(Source):
         return len(self._files)
 
     def _frames(self) -> Iterator[SourceFrame]:
-        for index, file in enumerate(self._files):
+        for index, file in enumerate(self._files[self._first :], self._first):
             try:
-                image = _read_image(file)
+                image = _read_image(file, self._max_pixels)
             except OSError as error:
                 self._report(index, file.name, error.strerror)
             except MaskomalyError as error:
@@ -268,11 +307,11 @@ class _EncodedFile:
     format: str
 
 
-def _read_image(file: Path) -> NDArray[np.uint8]:
+def _read_image(file: Path, max_pixels: int) -> NDArray[np.uint8]:
     data = file.read_bytes()
     kind = file.suffix.lower()[1:]
     if kind in ('jpeg', 'jpg', 'png', 'webp'):
-        return decode_compressed(_EncodedFile(data, kind), max_pixels=_MAX_PIXELS)
+        return decode_compressed(_EncodedFile(data, kind), max_pixels=max_pixels)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise MaskomalyError(f'{len(data)} bytes are no {kind} image, or a damaged one')
@@ -320,7 +359,7 @@ class VideoSource(Source):
         except (OSError, ValueError) as error:  # av.FFmpegError is always one of the two
             raise MaskomalyError(
                 f'{self.path} is neither a video that FFmpeg reads, nor a folder of images, nor a '
-                f'bag ({", ".join(sorted(BAG_SUFFIXES))}): {_reason(error)}'
+                f'bag ({", ".join(sorted(BAG_SUFFIXES))}): {reason_of(error)}'
             ) from error
         if not container.streams.video:
             container.close()
@@ -336,10 +375,10 @@ class VideoSource(Source):
             for decoded in self._decode(container, stream):
                 name = f'frame {index}'
                 if isinstance(decoded, Exception):
-                    self._report(index, name, _reason(decoded))
+                    self._report(index, name, reason_of(decoded))
                 elif decoded.is_corrupt:
                     self._report(index, name, 'the decoder marks it as damaged')
-                else:
+                elif index >= self._first:
                     yield SourceFrame(index, self._stamp(index, decoded), _upright(decoded), name)
                 index += 1
         if index < self._announced:
@@ -376,103 +415,10 @@ def _upright(frame: Any) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
 
-class BagSource(Source):
-    """The images of a rosbag: rosbag2 (sqlite3, mcap; split, compressed) or ROS 1.
-
-    Args:
-        path: what the user named.
-        files: the bag folder, or its storage files.
-        topics: image topics to read; None takes the first.
-
-    Raises:
-        MaskomalyError: the bag cannot be read, or does not have these topics as images.
-
-    """
-
-    def __init__(self, path: Path, files: list[Path], topics: Sequence[str] | None = None) -> None:
-        super().__init__(path)
-        try:
-            from rosbags import highlevel
-            from rosbags.typesys import Stores, get_typestore
-        except ImportError as error:
-            raise MaskomalyError(
-                f'reading the bag {path} needs rosbags: pip install rosbags'
-            ) from error
-        with ExitStack() as stack:
-            try:
-                # Recordings from before Iron carry no message definitions.
-                store = get_typestore(Stores.ROS2_HUMBLE)
-                self._reader = highlevel.AnyReader(files, default_typestore=store)
-                stack.enter_context(self._reader)
-            except Exception as error:  # a damaged file can fail in any way inside the reader
-                raise MaskomalyError(
-                    f'cannot read the bag {path}: {_reason(error)}; for a recording that was cut '
-                    'off try `ros2 bag reindex` (or `mcap recover`, `rosbag reindex`) first'
-                ) from error
-            self._connections = self._choose(topics)
-            self.topics = tuple(dict.fromkeys(c.topic for c in self._connections))
-            seconds = self._reader.duration / 1e9 if self._reader.message_count else 0.0
-            spaces = max(len(self) / len(self.topics) - 1, 0)
-            self.rate = spaces / seconds if spaces and seconds > 1e-6 else DEFAULT_RATE
-            self._stack = stack.pop_all()
-
-    def __len__(self) -> int:
-        return sum(connection.msgcount for connection in self._connections)
-
-    def close(self) -> None:
-        """Close the files of the bag."""
-        self._stack.close()
-
-    def _choose(self, topics: Sequence[str] | None) -> list[Connection]:
-        connections = self._reader.connections
-        images = dict.fromkeys(c.topic for c in connections if c.msgtype in _IMAGE_TYPES)
-        listing = ', '.join(sorted({f'{c.topic} ({c.msgtype})' for c in connections})) or 'nothing'
-        if not images:
-            raise MaskomalyError(f'the bag {self.path} has no image topic; it holds {listing}')
-        wanted = [next(iter(images))] if topics is None else list(topics)
-        missing = [topic for topic in wanted if topic not in images]
-        if missing or not wanted:
-            raise MaskomalyError(
-                f'the bag {self.path} has no image topic {", ".join(missing)}; it holds {listing}'
-            )
-        return [c for c in connections if c.topic in wanted and c.msgtype in _IMAGE_TYPES]
-
-    def _frames(self) -> Iterator[SourceFrame]:
-        messages = self._reader.messages(self._connections)
-        index = 0
-        while True:
-            try:
-                item = next(messages, None)
-            except Exception as error:  # as on opening
-                self._report(index, f'message {index}', f'reading ends here: {_reason(error)}')
-                return
-            if item is None:
-                break
-            connection, received_ns, data = item
-            name = f'{connection.topic} message {index}'
-            try:
-                message: Any = self._reader.deserialize(data, connection.msgtype)
-                image = _IMAGE_TYPES[connection.msgtype](message, max_pixels=_MAX_PIXELS)
-            except MaskomalyError as error:
-                self._report(index, name, error)
-            except Exception as error:  # what a corrupt message does to a deserializer is open
-                self._report(index, name, f'cannot be deserialized: {_reason(error)}')
-            else:
-                header = message.header
-                stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-                yield SourceFrame(
-                    index, stamp_ns or received_ns, image, name, connection.topic, header.frame_id
-                )
-            index += 1
-        if index < len(self):
-            self._report(
-                index, f'message {index}', f'the bag ends here, but announces {len(self)}'
-            )
-
-
 def _nanoseconds(index: int, rate: float) -> int:
     return round(index * 1_000_000_000 / rate)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Return what a library's exception says, with its kind."""
     return f'{type(error).__name__}: {error}'
