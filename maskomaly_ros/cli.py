@@ -30,6 +30,7 @@ from maskomaly_ros import (
     cli_benchmark,
     cli_checkpoint,
     cli_evaluate,
+    cli_replay,
     cli_top,
 )
 from maskomaly_ros.cli_common import (
@@ -76,6 +77,7 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_evaluate.calibrate)
 app.command()(cli_analyse.analyse)
 app.command()(cli_top.top)
+app.command()(cli_replay.replay)
 
 
 def main() -> None:

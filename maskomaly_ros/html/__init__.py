@@ -144,6 +144,7 @@ def render(
     subtitle: str = '',
     scripts: Iterable[str] = (),
     styles: Iterable[str] = (),
+    folder_images: bool = False,
     **values: Any,
 ) -> str:
     """Return a page as one HTML text.
@@ -155,6 +156,7 @@ def render(
         subtitle: one line below the heading.
         scripts: JavaScript of this page, run after that of all pages.
         styles: CSS of this page.
+        folder_images: whether it may show pictures that lie beside it.
         values: what the template refers to by name.
 
     Raises:
@@ -180,6 +182,7 @@ def render(
         scripts=[Markup(source) for source in sources],
         script_hashes=' '.join(f"'sha256-{digest}'" for digest in hashes),
         styles=[Markup(style) for style in (_read('page.css'), *styles)],
+        folder_images=folder_images,
         version=maskomaly_ros.__version__,
         **values,
     )

@@ -85,6 +85,7 @@ class BagSource(Source):
     ) -> None:
         super().__init__(path)
         self._max_pixels = max_pixels
+        self._index = 0
         self.left_out: dict[str, str] = {}
         with ExitStack() as stack:
             self._reader = self._open(files)
@@ -124,7 +125,7 @@ class BagSource(Source):
         self.problems.clear()
         self._first = first
         copied = {c.topic for c in self.copied}
-        index = passed = 0
+        self._index = passed = 0
         for connection, received_ns, data in self._messages([*self.cameras, *self.copied]):
             raw = RawMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
             if connection.topic in copied:
@@ -132,14 +133,16 @@ class BagSource(Source):
                 if passed > messages:
                     yield raw
                 continue
+            index, self._index = self._index, self._index + 1
             if index >= first:
                 frame = self._decode(index, raw)
                 if frame is not None:
                     yield frame
-            index += 1
-        if index < len(self):
+        if self._index < len(self):
             self._report(
-                index, f'message {index}', f'the bag ends here, but announces {len(self)}'
+                self._index,
+                f'message {self._index}',
+                f'the bag ends here, but announces {len(self)}',
             )
 
     def _frames(self) -> Iterator[SourceFrame]:
@@ -160,9 +163,16 @@ class BagSource(Source):
             self._report(index, name, f'cannot be deserialized: {reason_of(error)}')
         else:
             stamp = message.header.stamp
-            stamp_ns = (stamp.sec * 1_000_000_000 + stamp.nanosec) or raw.received_ns
+            header_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
             return SourceFrame(
-                index, stamp_ns, image, name, raw.topic, message.header.frame_id, raw
+                index,
+                header_ns or raw.received_ns,
+                image,
+                name,
+                raw.topic,
+                message.header.frame_id,
+                raw,
+                header_ns,
             )
         return None
 
@@ -173,7 +183,7 @@ class BagSource(Source):
         from maskomaly_ros.replay.salvage import SalvagedBag
 
         chosen = {(c.topic, c.msgtype): c for c in connections}
-        count, newest = 0, -1
+        newest = -1
         at_newest: set[str] = set()
         try:
             for connection, received_ns, data in self._reader.messages(connections):
@@ -181,25 +191,27 @@ class BagSource(Source):
                     newest, at_newest = received_ns, set()
                 at_newest.add(connection.topic)
                 yield chosen[connection.topic, connection.msgtype], received_ns, data
-                count += 1
         except GeneratorExit:
             raise
         except Exception as error:  # as on opening
-            self._report(max(count, self._first), f'message {count}', reason_of(error))
+            self._report_place(reason_of(error))
             if isinstance(self._reader, SalvagedBag):
                 return
         else:
             for reason in getattr(self._reader, 'problems', ()):
-                self._report(max(count, self._first), f'after message {count - 1}', reason)
+                self._report_place(reason)
             return
         with SalvagedBag(self._files) as rest:
             for connection, received_ns, data in rest.messages(connections):
                 known = received_ns == newest and connection.topic in at_newest
                 if received_ns >= newest and not known:
                     yield chosen[connection.topic, connection.msgtype], received_ns, data
-                    count += 1
             for reason in rest.problems:
-                self._report(max(count, self._first), f'after message {count - 1}', reason)
+                self._report_place(reason)
+
+    def _report_place(self, reason: str) -> None:
+        """Report damage to the file where reading is now."""
+        self._report(max(self._index, self._first), f'before frame {self._index}', reason)
 
     def _open(self, files: list[Path]) -> Any:
         try:

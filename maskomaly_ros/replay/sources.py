@@ -47,6 +47,8 @@ IMAGE_SUFFIXES = frozenset(
     ('.bmp', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 )
 BAG_SUFFIXES = frozenset(('.bag', '.db3', '.mcap'))
+# Compression of a whole file of a bag.
+PACKED_SUFFIXES = frozenset(('.zstd', '.zst', '.lz4'))
 DEFAULT_RATE = 10.0
 
 # Among the topics to read: every camera of the bag.
@@ -85,6 +87,7 @@ class SourceFrame:
         topic: topic it was recorded from; empty outside bags.
         frame_id: frame of its header; empty outside bags.
         message: what it was decoded from; None outside bags.
+        header_ns: stamp of its header as it is, 0 where nobody set it or outside bags.
 
     """
 
@@ -95,6 +98,7 @@ class SourceFrame:
     topic: str = ''
     frame_id: str = ''
     message: RawMessage | None = None
+    header_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -220,6 +224,12 @@ def open_source(
     return VideoSource(path, rate)
 
 
+def is_bag(path: str | Path) -> bool:
+    """Return whether a path is a bag, by its name and its files."""
+    path = Path(path).expanduser()
+    return path.exists() and bool(_bag_files(path))
+
+
 def fit_within(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
     """Shrink an image [H, W, 3], keeping its shape, to fit into a size (width, height).
 
@@ -236,17 +246,21 @@ def fit_within(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArra
 def _bag_files(path: Path) -> list[Path]:
     """Return what makes up the bag at a path; empty where there is no bag."""
     if path.is_file():
-        return [path] if path.suffix in BAG_SUFFIXES else []
+        return [path] if _kind(path) in BAG_SUFFIXES else []
     if (path / 'metadata.yaml').is_file():
         return [path]
     # A recording that was cut off has no metadata.yaml; its files can be read one by one. A
     # folder may also hold the parts of a split ROS 1 bag.
-    files = [p for p in _natural_order(path.iterdir()) if p.suffix in BAG_SUFFIXES]
-    if len({p.suffix for p in files}) > 1:
+    files = [p for p in _natural_order(path.iterdir()) if _kind(p) in BAG_SUFFIXES]
+    if len({_kind(p) for p in files}) > 1:
         raise MaskomalyError(
             f'{path} holds bags of several kinds: {", ".join(p.name for p in files)}; open one'
         )
     return files
+
+
+def _kind(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix in PACKED_SUFFIXES else path.suffix
 
 
 def _natural_order(paths: Iterable[Path]) -> list[Path]:

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+# Frames with stamps are placed on the usual clock of video, and as far apart as a player can bear:
+# a clock that jumps must not stretch the video to years.
+_CLOCK = 90_000
+_LONGEST_STEP = 2 * _CLOCK
 # ITU-R BT.709, which players assume; without it they shift the colours of small videos.
 _BT709 = 1
 
@@ -39,19 +44,26 @@ class VideoWriter:
     """An H.264 video in an mp4 file, written in a `with` statement.
 
     PyAV rather than OpenCV, whose wheels can only write MPEG-4 part 2, which no browser plays.
-    The size of the video is that of the first image; later ones of another size are scaled.
+    Images of another size than the video are scaled.
 
     Args:
         path: file to write.
         rate: frames per second.
         quality: constant rate factor of x264: 18 looks lossless, 28 is small.
+        size: width and height; None takes those of the first image.
 
     Raises:
         MaskomalyError: PyAV is not installed, or the folder does not exist.
 
     """
 
-    def __init__(self, path: str | Path, rate: float, quality: int = 20) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        rate: float,
+        quality: int = 20,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         try:
             import av
         except ImportError as error:
@@ -59,13 +71,23 @@ class VideoWriter:
         self._av: Any = av
         self._rate = Fraction(rate).limit_denominator(1000)
         self._quality = quality
+        self.size = size
         self._stream: Any = None
+        self._stamp_ns: int | None = None
+        self._pts = 0
         if not Path(path).parent.is_dir():
             raise MaskomalyError(f'cannot write {path}: its folder does not exist')
         self._container = av.open(str(path), 'w', options={'movflags': '+faststart'})
 
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Append an image, RGB uint8 [H, W, 3], at least 2 x 2."""
+    def write(self, image: NDArray[np.uint8], stamp_ns: int | None = None) -> None:
+        """Append an image.
+
+        Args:
+            image: RGB uint8 [H, W, 3], at least 2 x 2.
+            stamp_ns: when it was taken; between two stamps the video waits as long, up to 2 s.
+                None takes the rate.
+
+        """
         stream = self._stream or self._begin(image)
         height, width = image.shape[:2]
         if (width // 2 * 2, height // 2 * 2) == (stream.width, stream.height):
@@ -74,6 +96,13 @@ class VideoWriter:
             image = np.asarray(cv2.resize(image, (stream.width, stream.height)), np.uint8)
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
         frame = frame.reformat(format='yuv420p', dst_colorspace=_BT709)
+        if self._stamp_ns is not None and stamp_ns is not None:
+            step = round((stamp_ns - self._stamp_ns) * _CLOCK / 1_000_000_000)
+            self._pts += min(max(step, _CLOCK // 1000), _LONGEST_STEP)
+        elif stream.codec_context.is_open:
+            self._pts += round(_CLOCK / self._rate)
+        self._stamp_ns = stamp_ns
+        frame.pts, frame.time_base = self._pts, Fraction(1, _CLOCK)
         self._container.mux(stream.encode(frame))
 
     def close(self) -> None:
@@ -95,13 +124,47 @@ class VideoWriter:
 
     def _begin(self, image: NDArray[np.uint8]) -> Any:
         # Fast, and in one thread, as it runs beside the network.
-        options = {'crf': str(self._quality), 'preset': 'veryfast'}
+        options = {'crf': str(self._quality), 'preset': 'veryfast', 'bf': '0'}
         stream = self._container.add_stream('libx264', rate=self._rate, options=options)
-        height, width = image.shape[:2]
-        stream.width, stream.height = width // 2 * 2, height // 2 * 2  # 4:2:0 halves both
+        self.size = self.size or (image.shape[1], image.shape[0])
+        stream.width, stream.height = (side // 2 * 2 for side in self.size)  # 4:2:0 halves both
         stream.pix_fmt = 'yuv420p'
         codec = stream.codec_context
         codec.thread_count = 1
+        codec.time_base = Fraction(1, _CLOCK)
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         self._stream = stream
         return stream
+
+
+def join_videos(parts: Sequence[Path], path: Path) -> None:
+    """Put videos of `VideoWriter`, of one size, one after the other, without encoding again.
+
+    Args:
+        parts: the files, in order.
+        path: file to write.
+
+    """
+    import av
+
+    with av.open(str(path), 'w', options={'movflags': '+faststart'}) as joined:
+        target: Any = None
+        begin = 0
+        for part in parts:
+            with av.open(str(part)) as container:
+                stream = container.streams.video[0]
+                if target is None:
+                    target = joined.add_stream_from_template(stream)
+                end = begin
+                for packet in container.demux(stream):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    scale = Fraction(packet.time_base) * _CLOCK
+                    last = end
+                    packet.pts = packet.dts = begin + round(packet.pts * scale)
+                    packet.duration = round((packet.duration or 0) * scale)
+                    packet.time_base = Fraction(1, _CLOCK)
+                    end = packet.pts + (packet.duration or max(packet.pts - last, 1))
+                    packet.stream = target
+                    joined.mux(packet)
+                begin = end

@@ -1,0 +1,262 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The page that is opened after a drive: anomaly over time, events, frames with overlay.
+
+The page is one file. It has small pictures of the peaks of events and of frames in between, a
+bounded number; where the folder `frames` lies beside it, every frame is shown as it is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from maskomaly_ros import html
+from maskomaly_ros.replay.events import Event, find_events
+from maskomaly_ros.replay.journal import FrameRecord, Journal
+from maskomaly_ros.replay.outputs import file_name
+from maskomaly_ros.replay.sources import fit_within
+
+PAGE = 'report.html'
+# What the page may hold, whatever the length of the drive: about 10 MB.
+_POINTS = 20_000  # of each camera; of several frames in one point the highest score counts
+_EVENTS = 1_000
+_THUMBNAILS = 300
+_PICTURES = 240
+_PEAKS = 80
+_PROBLEMS = 200
+_PICTURE_SIZE = (480, 480)
+_PICTURE_QUALITY = 60
+_THUMBNAIL_SIZE = (160, 110)
+_HERE = Path(__file__).parent
+
+
+@dataclass
+class _Camera:
+    """The timeline of one camera, as columns."""
+
+    name: str
+    every: int
+    seen: int = 0
+    index: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    area: list[int] = field(default_factory=list)
+    obstacles: list[int] = field(default_factory=list)
+    width: int = 0
+    pixels: int = 0
+
+    def add(self, frame: FrameRecord, start_ns: int) -> None:
+        """Add a frame; of each `every` frames the one with the highest score stays."""
+        if self.seen % self.every == 0:
+            for column in (self.index, self.seconds, self.score, self.area, self.obstacles):
+                column.append(0)
+            self.score[-1] = -1.0
+        self.seen += 1
+        self.width, self.pixels = frame.width, frame.width * frame.height
+        if frame.max_score > self.score[-1]:
+            self.index[-1] = frame.index
+            self.seconds[-1] = round((frame.stamp_ns - start_ns) / 1e9, 3)
+            self.score[-1] = round(frame.max_score, 4)
+            self.area[-1] = frame.area
+            self.obstacles[-1] = len(frame.obstacles)
+
+
+def write_page(journal: Journal, folder: Path) -> None:
+    """Write `report.html`.
+
+    Raises:
+        MaskomalyError: it cannot be written.
+
+    """
+    counts: dict[str, int] = {}
+    start_ns: int | None = None
+    for frame in journal.frames():
+        counts[frame.camera] = counts.get(frame.camera, 0) + 1
+        start_ns = frame.stamp_ns if start_ns is None else min(start_ns, frame.stamp_ns)
+    cameras = {name: _Camera(name, math.ceil(n / _POINTS)) for name, n in counts.items()}
+    for frame in journal.frames():
+        cameras[frame.camera].add(frame, start_ns or 0)
+    events = sorted(find_events(journal.frames()), key=_importance, reverse=True)
+    problems = list(journal.problems())
+    identity = journal.identity
+    first = journal.path.parent.parent
+    pictures = _pictures(first / 'frames', cameras, events)
+    seconds = max((c.seconds[-1] for c in cameras.values()), default=0.0)
+    text = html.render(
+        _HERE / 'page.html.jinja',
+        title=f'Drive {Path(str(identity.get("source", folder))).name}',
+        subtitle=_subtitle(identity, sum(counts.values()), seconds),
+        folder_images=True,
+        scripts=[(_HERE / 'page.js').read_text(encoding='utf-8')],
+        styles=[(_HERE / 'page.css').read_text(encoding='utf-8')],
+        cameras=cameras.values(),
+        counts=counts,
+        problems=problems[:_PROBLEMS],
+        problem_count=len(problems),
+        events=events[:_EVENTS],
+        event_count=len(events),
+        columns=_COLUMNS,
+        rows=_rows(events[:_EVENTS], cameras, first / 'frames', start_ns or 0),
+        data={
+            'cameras': [
+                {
+                    'name': c.name,
+                    'folder': file_name(c.name),
+                    'index': c.index,
+                    'seconds': c.seconds,
+                    'score': c.score,
+                    'area': c.area,
+                    'obstacles': c.obstacles,
+                }
+                for c in cameras.values()
+            ],
+            'events': [
+                {
+                    'camera': list(cameras).index(e.camera),
+                    'start': (e.start_ns - (start_ns or 0)) / 1e9,
+                    'end': (e.end_ns - (start_ns or 0)) / 1e9,
+                    'peak': e.peak_index,
+                    'score': e.peak_score,
+                    'area': e.peak_area,
+                }
+                for e in events[:_EVENTS]
+            ],
+            'pictures': pictures,
+        },
+    )
+    html.write(folder / PAGE, text)
+
+
+def _importance(event: Event) -> tuple[float, int]:
+    return event.peak_score, event.peak_area
+
+
+def _subtitle(identity: Mapping[str, Any], frames: int, seconds: float) -> str:
+    parameters = identity.get('parameters', {})
+    return (
+        f'{frames} frames, {seconds:.1f} s; checkpoint {parameters.get("checkpoint", "")} '
+        f'({str(identity.get("checkpoint", ""))[:12]}); {identity.get("source", "")}'
+    )
+
+
+_COLUMNS = [
+    html.Column('event', numeric=True, help='number by peak score'),
+    html.Column('picture'),
+    html.Column('camera'),
+    html.Column('start s', numeric=True, help='since the first frame'),
+    html.Column('end s', numeric=True),
+    html.Column('frames', numeric=True, help='frames that it was seen in'),
+    html.Column('peak score', numeric=True),
+    html.Column('area px', numeric=True, help='largest area'),
+]
+
+
+def _rows(
+    events: Sequence[Event], cameras: Mapping[str, _Camera], folder: Path, start_ns: int
+) -> Iterator[list[html.Cell]]:
+    for number, event in enumerate(events):
+        seconds = [(t - start_ns) / 1e9 for t in (event.start_ns, event.end_ns)]
+        jump = html.Markup('<button type="button" class="jump" data-event="{}">{}</button>')
+        thumbnail = None
+        if number < _THUMBNAILS:
+            thumbnail = _thumbnail(folder, event, cameras[event.camera].width)
+        yield [
+            html.Cell(number + 1, jump.format(number, number + 1)),
+            html.Cell(None, '' if thumbnail is None else thumbnail),
+            html.Cell(event.camera),
+            *(html.Cell(round(s, 3), f'{s:.2f}') for s in seconds),
+            html.Cell(event.frames),
+            html.Cell(event.peak_score, f'{event.peak_score:.3f}'),
+            html.Cell(event.peak_area),
+        ]
+
+
+def event_thumbnail(folder: Path, event: Event, frame_width: int) -> NDArray[np.uint8] | None:
+    """Return what an event looks like at its peak, RGB; None where there is no picture of it.
+
+    Args:
+        folder: with the pictures of the frames.
+        event: what to show.
+        frame_width: of the camera, in pixels.
+
+    """
+    picture = _read(folder, event.camera, event.peak_index)
+    if picture is None:
+        return None
+    scale = picture.shape[1] / frame_width
+    x, y, width, height = (value * scale for value in event.box)
+    # Twice the box, of one shape, inside the picture: what is around tells what it is.
+    wide, tall = _THUMBNAIL_SIZE
+    factor = max(2 * width / wide, 2 * height / tall, 0.5)
+    factor = min(factor, picture.shape[1] / wide, picture.shape[0] / tall)
+    span = round(wide * factor), round(tall * factor)
+    left = round(min(max(x + width / 2 - span[0] / 2, 0), picture.shape[1] - span[0]))
+    top = round(min(max(y + height / 2 - span[1] / 2, 0), picture.shape[0] - span[1]))
+    cropped = picture[top : top + span[1], left : left + span[0]]
+    return np.asarray(
+        cv2.resize(np.ascontiguousarray(cropped), (wide, tall), interpolation=cv2.INTER_AREA),
+        np.uint8,
+    )
+
+
+def _thumbnail(folder: Path, event: Event, frame_width: int) -> html.Markup | None:
+    image = event_thumbnail(folder, event, frame_width)
+    if image is None:
+        return None
+    return html.Markup('<img src="{}" alt="peak of the event" width="{}" height="{}">').format(
+        html.data_uri(_jpeg(image), 'image/jpeg'), *_THUMBNAIL_SIZE
+    )
+
+
+def _pictures(
+    folder: Path, cameras: Mapping[str, _Camera], events: Sequence[Event]
+) -> dict[str, dict[int, str]]:
+    """Return pictures by camera and frame: peaks of events, and frames evenly in between."""
+    chosen: dict[str, set[int]] = {name: set() for name in cameras}
+    for event in events[:_PEAKS]:
+        chosen[event.camera].add(event.peak_index)
+    room = (_PICTURES - sum(map(len, chosen.values()))) // max(len(cameras), 1)
+    for name, camera in cameras.items():
+        places = np.linspace(0, len(camera.index) - 1, min(room, len(camera.index)))
+        chosen[name] |= {camera.index[round(place)] for place in places.tolist()}
+    return {
+        file_name(name): dict(_encoded(folder, name, sorted(indices)))
+        for name, indices in chosen.items()
+    }
+
+
+def _encoded(folder: Path, camera: str, indices: Iterable[int]) -> Iterator[tuple[int, str]]:
+    for index in indices:
+        picture = _read(folder, camera, index)
+        if picture is not None:
+            yield index, html.data_uri(_jpeg(fit_within(picture, _PICTURE_SIZE)), 'image/jpeg')
+
+
+def _read(folder: Path, camera: str, index: int) -> NDArray[np.uint8] | None:
+    image = cv2.imread(str(folder / file_name(camera) / f'{index:06}.jpg'))
+    return None if image is None else np.asarray(image[..., ::-1], np.uint8)
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    options = (cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY)
+    return bytes(cv2.imencode('.jpg', np.ascontiguousarray(image[..., ::-1]), options)[1])
