@@ -65,6 +65,7 @@ class BagSource(Source):
 
     Attributes:
         left_out: image topics that `EVERY_CAMERA` did not take, and why.
+        not_copied: topics that were to be copied and cannot be, and why.
         rates: frames per second of each topic.
         copied: connections of the topics that are passed on.
         cameras: connections of the topics that are read.
@@ -87,6 +88,7 @@ class BagSource(Source):
         self._max_pixels = max_pixels
         self._index = 0
         self.left_out: dict[str, str] = {}
+        self.not_copied: dict[str, str] = {}
         with ExitStack() as stack:
             self._reader = self._open(files)
             stack.callback(lambda: self._reader.close())
@@ -299,7 +301,7 @@ class BagSource(Source):
     def _choose_copied(self, copy: Sequence[str]) -> list[Connection]:
         others = [c for c in self._reader.connections if c.topic not in self.topics]
         if list(copy) == ['*']:
-            return [c for c in others if '/anomaly/' not in c.topic]
+            return self._defined([c for c in others if '/anomaly/' not in c.topic])
         present = {c.topic for c in others} | set(self.topics)
         missing = [topic for topic in copy if topic not in present]
         if missing:
@@ -307,7 +309,17 @@ class BagSource(Source):
                 f'the bag {self.path} has no topic {", ".join(missing)} to copy; it holds '
                 f'{", ".join(sorted(present))}'
             )
-        return [c for c in others if c.topic in copy]
+        return self._defined([c for c in others if c.topic in copy])
+
+    def _defined(self, connections: list[Connection]) -> list[Connection]:
+        """Return those whose type is known, and note the others: they cannot be written."""
+        known = self._reader.typestore.fielddefs
+        for c in connections:
+            if c.msgtype not in known:
+                self.not_copied[c.topic] = (
+                    f'it cannot be copied, as the bag does not define its type {c.msgtype}'
+                )
+        return [c for c in connections if c.msgtype in known]
 
     def _rate(self, topic: str) -> float:
         count = sum(c.msgcount for c in self.cameras if c.topic == topic)

@@ -160,7 +160,7 @@ class Videos(Output):
         self._rates = rates
         self._sizes: dict[str, tuple[int, int]] = {}
         for part in parts:
-            for camera, (_, size) in (part.files.get(self.name) or {}).items():
+            for camera, (_, size, _, _) in (part.files.get(self.name) or {}).items():
                 self._sizes.setdefault(camera, tuple(size))
         self._writers: dict[str, tuple[Path, VideoWriter]] = {}
 
@@ -182,7 +182,8 @@ class Videos(Output):
             final = path.with_name(f'{file_name(camera)}_{number}.mp4')
             path.replace(final)
             self._sizes.setdefault(camera, writer.size or (0, 0))
-            files[camera] = final.name, self._sizes[camera]
+            stamps = writer.first_ns, writer.last_ns
+            files[camera] = final.name, self._sizes[camera], *stamps
         self._writers = {}
         return files
 
@@ -197,10 +198,10 @@ class Videos(Output):
 
     def finish(self, parts: Sequence[Part]) -> None:
         """Join the parts of each camera."""
-        found: dict[str, list[Path]] = {}
+        found: dict[str, list[tuple[Path, int, int]]] = {}
         for part in parts:
-            for camera, (name, _) in (part.files.get(self.name) or {}).items():
-                found.setdefault(camera, []).append(self.work / name)
+            for camera, (name, _, *stamps) in (part.files.get(self.name) or {}).items():
+                found.setdefault(camera, []).append((self.work / name, *stamps))
         for camera, files in found.items():
             joined = self.work / 'joined.mp4'
             join_videos(files, joined)

@@ -2,7 +2,7 @@
 
 const drive = JSON.parse(document.getElementById('drive').textContent);
 const cameras = drive.cameras;
-const whole = [0, Math.max(0.001, ...cameras.map((camera) => camera.seconds.at(-1) ?? 0))];
+const whole = [0, Math.max(0.001, ...cameras.map((camera) => camera.seconds.reduce((a, b) => Math.max(a, b), 0)))];
 let view = [...whole]; // seconds at the left and the right edge of all timelines
 let selected = null; // { camera, place }
 
@@ -68,6 +68,17 @@ function draw() {
       const column = Math.round(at);
       const range = columns.get(column) ?? [1, 0];
       columns.set(column, [Math.min(range[0], camera.score[place]), Math.max(range[1], camera.score[place])]);
+    });
+    // Below the score, how much of the frame is obstacle, on a scale of its own.
+    const largest = camera.area.reduce((a, b) => Math.max(a, b), 1);
+    pen.fillStyle = 'rgb(217 72 15 / 25%)';
+    const bar = Math.max(1, (width - LEFT - 6) / (camera.seconds.length * (whole[1] - whole[0]) / (view[1] - view[0])));
+    camera.seconds.forEach((seconds, place) => {
+      const at = x(seconds);
+      if (camera.area[place] && at > LEFT - bar && at < width + bar) {
+        const top = y(camera.area[place] / largest);
+        pen.fillRect(at - bar / 2, top, bar, floor - top);
+      }
     });
     pen.strokeStyle = pen.fillStyle = accent;
     if (points.length > 2 * width) {
@@ -212,6 +223,7 @@ if (table) {
     document.getElementById(id).addEventListener('input', filter);
   }
   table.tBodies[0].addEventListener('click', (click) => {
+    click.preventDefault();
     const row = click.target.closest('tr');
     const event = drive.events[row.querySelector('.jump').dataset.event];
     for (const other of table.querySelectorAll('.chosen')) other.classList.remove('chosen');

@@ -104,7 +104,7 @@ def write_page(journal: Journal, folder: Path) -> None:
     seconds = max((c.seconds[-1] for c in cameras.values()), default=0.0)
     text = html.render(
         _HERE / 'page.html.jinja',
-        title=f'Drive {Path(str(identity.get("source", folder))).name}',
+        title=f'Replay of {Path(str(identity.get("source", folder))).name}',
         subtitle=_subtitle(identity, sum(counts.values()), seconds),
         folder_images=True,
         scripts=[(_HERE / 'page.js').read_text(encoding='utf-8')],
@@ -176,7 +176,7 @@ def _rows(
 ) -> Iterator[list[html.Cell]]:
     for number, event in enumerate(events):
         seconds = [(t - start_ns) / 1e9 for t in (event.start_ns, event.end_ns)]
-        jump = html.Markup('<button type="button" class="jump" data-event="{}">{}</button>')
+        jump = html.Markup('<a href="#viewer" class="jump" data-event="{}">{}</a>')
         thumbnail = None
         if number < _THUMBNAILS:
             thumbnail = _thumbnail(folder, event, cameras[event.camera].width)

@@ -335,6 +335,7 @@ class _Run:
         self._read_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
         self._write_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
         self._halt = threading.Event()
+        self._enough = threading.Event()  # nobody takes from the first queue any more
         self._busy = {'reading': 0.0, 'network': 0.0}
         self._crash: BaseException | None = None
         self._next_index = journal.next_index
@@ -363,6 +364,7 @@ class _Run:
             self._halt.set()
             raise
         finally:
+            self._enough.set()
             self._put(self._write_queue, None)
             for thread in threads:
                 thread.join()
@@ -411,6 +413,8 @@ class _Run:
     def _put(self, target: queue.Queue[_Item], item: _Item) -> bool:
         """Wait for room; give up where the run has come to an end."""
         while not self._halt.is_set():
+            if target is self._read_queue and self._enough.is_set():
+                return False
             try:
                 target.put(item, timeout=0.1)
                 return True
@@ -435,6 +439,9 @@ class _Run:
             else source.frames(first)
         )
         reported = 0
+        if (first, messages) == (0, 0):
+            for topic, reason in getattr(source, 'not_copied', {}).items():
+                self._put(self._read_queue, ProblemRecord(-1, topic, 'reading', reason))
         while not self._stop.is_set():
             start = time.perf_counter()
             item = next(items, None)
@@ -533,8 +540,8 @@ class _Run:
             self._close_part(threads)
         except _DiskFullError as error:  # in time: what is under way can be completed
             settle(0)
-            self._lose(error)
             self._close_part(threads)
+            self._lose(error)  # after the part: a rerun forgets it
         except (OSError, MaskomalyError) as error:
             for thread in threads.values():
                 thread.shutdown(cancel_futures=True)
@@ -583,7 +590,7 @@ class _Run:
 
     def _commit(self, item: _Item, futures: Sequence[Future[float]]) -> None:
         """Wait until all outputs have written an item, and note it in the journal."""
-        seconds = sum(future.result() for future in futures)
+        seconds = sum((future.result() for future in futures), 0.0)
         if isinstance(item, RawMessage):
             self._messages += 1
         elif isinstance(item, ProblemRecord):

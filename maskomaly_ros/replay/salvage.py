@@ -366,6 +366,8 @@ def _read_sqlite(file: Path) -> Iterator[_Item]:
 
     database = sqlite3.connect(f'file:{file}?immutable=1', uri=True)
     try:
+        # Lets SQLite open a file that is shorter than its header says.
+        database.execute('PRAGMA writable_schema=ON')
         columns = [row[1] for row in database.execute('PRAGMA table_info(topics)')]
         qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
         tables = {row[0] for row in database.execute('SELECT name FROM sqlite_master')}

@@ -73,6 +73,7 @@ class VideoWriter:
         self._quality = quality
         self.size = size
         self._stream: Any = None
+        self.first_ns: int | None = None
         self._stamp_ns: int | None = None
         self._pts = 0
         if not Path(path).parent.is_dir():
@@ -97,13 +98,18 @@ class VideoWriter:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format='rgb24')
         frame = frame.reformat(format='yuv420p', dst_colorspace=_BT709)
         if self._stamp_ns is not None and stamp_ns is not None:
-            step = round((stamp_ns - self._stamp_ns) * _CLOCK / 1_000_000_000)
-            self._pts += min(max(step, _CLOCK // 1000), _LONGEST_STEP)
+            self._pts += _ticks(stamp_ns - self._stamp_ns)
         elif stream.codec_context.is_open:
             self._pts += round(_CLOCK / self._rate)
+        self.first_ns = stamp_ns if self.first_ns is None else self.first_ns
         self._stamp_ns = stamp_ns
         frame.pts, frame.time_base = self._pts, Fraction(1, _CLOCK)
         self._container.mux(stream.encode(frame))
+
+    @property
+    def last_ns(self) -> int | None:
+        """Stamp of the newest image."""
+        return self._stamp_ns
 
     def close(self) -> None:
         """Finish the file; there is none where nothing was written."""
@@ -137,11 +143,11 @@ class VideoWriter:
         return stream
 
 
-def join_videos(parts: Sequence[Path], path: Path) -> None:
+def join_videos(parts: Sequence[tuple[Path, int, int]], path: Path) -> None:
     """Put videos of `VideoWriter`, of one size, one after the other, without encoding again.
 
     Args:
-        parts: the files, in order.
+        parts: files with the stamps of their first and last frame, in nanoseconds, in order.
         path: file to write.
 
     """
@@ -149,22 +155,28 @@ def join_videos(parts: Sequence[Path], path: Path) -> None:
 
     with av.open(str(path), 'w', options={'movflags': '+faststart'}) as joined:
         target: Any = None
-        begin = 0
-        for part in parts:
+        pts, previous_ns = 0, 0
+        for part, first_ns, last_ns in parts:
             with av.open(str(part)) as container:
                 stream = container.streams.video[0]
                 if target is None:
                     target = joined.add_stream_from_template(stream)
-                end = begin
+                    begin = 0
+                else:
+                    begin = pts + _ticks(first_ns - previous_ns)
                 for packet in container.demux(stream):
-                    if packet.dts is None or packet.pts is None:
+                    if packet.pts is None:
                         continue
                     scale = Fraction(packet.time_base) * _CLOCK
-                    last = end
-                    packet.pts = packet.dts = begin + round(packet.pts * scale)
+                    pts = begin + round(packet.pts * scale)
                     packet.duration = round((packet.duration or 0) * scale)
+                    packet.pts = packet.dts = pts
                     packet.time_base = Fraction(1, _CLOCK)
-                    end = packet.pts + (packet.duration or max(packet.pts - last, 1))
                     packet.stream = target
                     joined.mux(packet)
-                begin = end
+            previous_ns = last_ns
+
+
+def _ticks(nanoseconds: int) -> int:
+    """Return how long a frame is shown, by the time to the next one."""
+    return min(max(round(nanoseconds * _CLOCK / 1_000_000_000), _CLOCK // 1000), _LONGEST_STEP)
