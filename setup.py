@@ -88,7 +88,7 @@ EXTRAS = {
     ],
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
-    'replay': ['av', 'pyarrow', 'rosbags'],
+    'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
     'test': [
         'colcon-common-extensions',

@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import lz4.frame  # type: ignore[import-untyped, unused-ignore]
+import zstandard
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag1,
@@ -51,20 +52,20 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-try:
-    from compression import zstd  # type: ignore[import-not-found, unused-ignore]
-except ImportError:  # before Python 3.14; rosbags brings it
-    from backports import zstd  # type: ignore[import-not-found, no-redef, unused-ignore]
+
+def _unzstd(data: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+
 
 _OPEN: dict[str, Callable[..., Any]] = {
-    '.zstd': zstd.open, '.zst': zstd.open, '.lz4': lz4.frame.open
+    '.zstd': zstandard.open, '.zst': zstandard.open, '.lz4': lz4.frame.open
 }  # fmt: skip
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
-    '': bytes, 'none': bytes, 'zstd': zstd.decompress,
+    '': bytes, 'none': bytes, 'zstd': _unzstd,
     'lz4': lz4.frame.decompress, 'bz2': bz2.decompress,
 }  # fmt: skip
 _MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
-    b'\x28\xb5\x2f\xfd': zstd.decompress, b'\x04\x22\x4d\x18': lz4.frame.decompress
+    b'\x28\xb5\x2f\xfd': _unzstd, b'\x04\x22\x4d\x18': lz4.frame.decompress
 }  # fmt: skip
 _COPY_BYTES = 1 << 20
 
@@ -216,7 +217,7 @@ class SalvagedBag:
             try:
                 with _OPEN[file.suffix](file, 'rb') as packed:
                     shutil.copyfileobj(packed, target, _COPY_BYTES)
-            except (OSError, EOFError, RuntimeError, zstd.ZstdError) as error:
+            except (OSError, EOFError, RuntimeError, zstandard.ZstdError) as error:
                 if target.tell() == 0:
                     raise MaskomalyError(f'{file.name}: {error}') from error
         return unpacked
