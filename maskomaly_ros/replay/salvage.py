@@ -370,18 +370,18 @@ def _read_sqlite(file: Path) -> Iterator[_Item]:
         # Lets SQLite open a file that is shorter than its header says.
         database.execute('PRAGMA writable_schema=ON')
         columns = [row[1] for row in database.execute('PRAGMA table_info(topics)')]
-        qos = 'offered_qos_profiles' if 'offered_qos_profiles' in columns else "''"
+        query = 'SELECT id, name, type FROM topics'
+        if 'offered_qos_profiles' in columns:
+            query = 'SELECT id, name, type, offered_qos_profiles FROM topics'
+        topics = database.execute(query).fetchall()
         tables = {row[0] for row in database.execute('SELECT name FROM sqlite_master')}
         definitions = {}
         if 'message_definitions' in tables:
             query = 'SELECT topic_type, encoded_message_definition FROM message_definitions'
             definitions = dict(database.execute(query))
-        for key, topic, msgtype, profiles in database.execute(
-            f'SELECT id, name, type, {qos} FROM topics'
-        ):
-            yield _Topic(
-                key, topic, msgtype, definitions.get(msgtype, ''), tuple(parse_qos(profiles))
-            )
+        for key, topic, msgtype, *profiles in topics:
+            qos = tuple(parse_qos(profiles[0])) if profiles else ()
+            yield _Topic(key, topic, msgtype, definitions.get(msgtype, ''), qos)
         rows = database.execute('SELECT topic_id, timestamp, data FROM messages ORDER BY id')
         yield from (_Message(*row) for row in rows)
     except sqlite3.Error as error:
