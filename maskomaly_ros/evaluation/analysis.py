@@ -429,6 +429,7 @@ def _specialisation(
                     answers.classes,
                     order.tolist(),
                     np.flatnonzero(special).tolist(),
+                    each.checkpoint,
                 ),
                 f'share of the images in which each query of {each.checkpoint} answers with each '
                 'class',
@@ -555,10 +556,10 @@ def _query_count(
     )
     summary = []
     for name, each in known.items():
-        best = int(np.argmax([r.ap for r in each.by_count]))
+        best = int(np.argmax([round(r.ap, 4) for r in each.by_count]))  # the fewest queries
         summary.append(
-            f'{name}: the highest AP, {100 * each.by_count[best].ap:.2f} %, is that of {best} '
-            f'queries; without any it is {100 * each.by_count[0].ap:.2f} %. Weight of reject '
+            f'{name}: AP is highest, {100 * each.by_count[best].ap:.2f} %, with k = {best} '
+            f'anomalous queries; without any it is {100 * each.by_count[0].ap:.2f} %. λ is '
             f'{parameters[name].reject_weight:g}.'
         )
     return {

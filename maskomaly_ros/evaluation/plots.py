@@ -107,7 +107,7 @@ def precision_recall(curves: Mapping[str, Curve], *, with_legend: bool = True) -
             )  # fmt: skip
         positives = next(iter(curves.values()))
         share = positives.positives / (positives.positives + positives.negatives)
-        _level(axes, share, f'chance: {100 * share:.1f} %', right=True)
+        _level(axes, share, f'chance\n{100 * share:.1f} %')
         axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.01))
         if with_legend:
             _legend(figure, len(curves))
@@ -125,7 +125,7 @@ def roc(curves: Mapping[str, Curve], *, with_legend: bool = True) -> Figure:
                 label=name, gid=f'series:{name}', **series_style(index),
             )  # fmt: skip
         axes.plot([0, 1], [0, 1], color=_INK, alpha=0.35, linestyle=(0, (2, 2)), linewidth=1)
-        _level(axes, 0.95, '95 %: FPR95')
+        _level(axes, 0.95, 'FPR95\n95 %')
         axes.set(
             xlabel='false positive rate', ylabel='true positive rate', xlim=(0, 1), ylim=(0, 1.01)
         )
@@ -207,6 +207,7 @@ def specialisation(
     classes: Sequence[str],
     queries: Sequence[int],
     bold: Sequence[int] = (),
+    title: str = '',
 ) -> Figure:
     """Return in which share of the images each query answers with which class.
 
@@ -215,6 +216,7 @@ def specialisation(
         classes: names of the classes, a row each.
         queries: indices of the queries, a column each.
         bold: queries whose numbers stand out.
+        title: written above.
 
     """
     size = max(5.0, 0.16 * len(queries) + 2.6), 0.26 * len(classes) + 1.3
@@ -225,6 +227,7 @@ def specialisation(
             text.set_fontweight('bold' if query in bold else 'normal')
         axes.set_yticks(range(len(classes)), classes, fontsize=8)
         axes.set_xlabel('query')
+        axes.set_title(title, loc='left')
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(image, ax=axes, aspect=14, pad=0.02)
@@ -312,11 +315,11 @@ def _legend(figure: Figure, count: int) -> None:
         )
 
 
-def _level(axes: Axes, value: float, text: str, *, right: bool = False) -> None:
+def _level(axes: Axes, value: float, text: str) -> None:
     axes.axhline(value, color=_INK, alpha=0.5, linestyle=(0, (2, 2)), linewidth=1)
     axes.annotate(
-        text, (1.0 if right else 0.0, value), (-2 if right else 2, 2), fontsize=7, alpha=0.8,
-        textcoords='offset points', ha='right' if right else 'left',
+        text, (1.0, value), (4, 0), fontsize=7, va='center', textcoords='offset points',
+        annotation_clip=False,
     )  # fmt: skip
 
 

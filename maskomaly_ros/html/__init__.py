@@ -51,8 +51,8 @@ work with a keyboard, and can be read without scripts.
 
 In the browser, columns sort by a click on their head (numbers descending first, missing values
 always last), a filterable table has a field that hides rows without the words typed, a picture
-opens in full size, and a checkbox with `data-toggles="NAME"` hides all elements that have
-`data-series="NAME"`.
+opens in full size, and a checkbox with `data-toggles="NAME"` hides all elements of its `section`
+that have `data-series="NAME"`.
 """
 
 from __future__ import annotations

@@ -36,8 +36,9 @@ for (const table of document.querySelectorAll('table.sortable')) {
 }
 
 for (const box of document.querySelectorAll('input[data-toggles]')) {
+  const section = box.closest('section') ?? document;
   const show = () => {
-    for (const part of document.querySelectorAll('[data-series]')) {
+    for (const part of section.querySelectorAll('[data-series]')) {
       if (part.dataset.series === box.dataset.toggles) {
         part.style.display = box.checked ? '' : 'none';
       }

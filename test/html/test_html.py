@@ -38,7 +38,10 @@ TEMPLATE = """\
 {% block content %}
 {{ table(columns, rows, label='scores', filterable=True) }}
 <label><input type="checkbox" checked data-toggles="a&quot;b"> a"b</label>
-{{ drawing }}{{ drawing }}{{ shot }}{{ json_data('data', data) }}
+{{ drawing }}{{ drawing }}
+<section>
+<input type="checkbox" checked data-toggles="a&quot;b"><i data-series="a&quot;b">x</i></section>
+{{ shot }}{{ json_data('data', data) }}
 <p>{{ evil }}</p>
 {% endblock %}
 """
@@ -159,7 +162,11 @@ def test_boxes_hide_a_series_in_tables_and_drawings(
     drawn = browser.find_elements('css selector', 'svg path')
     assert len(drawn) == 2
     assert all(path.is_displayed() for path in drawn)
-    box = browser.find_element('css selector', 'input[type=checkbox]')
+    box, other = browser.find_elements('css selector', 'input[type=checkbox]')
+    mark = browser.find_element('css selector', 'section i')
+    other.click()  # reaches no further than its section
+    assert not mark.is_displayed()
+    assert all(path.is_displayed() for path in drawn)
     box.click()
     assert not any(path.is_displayed() for path in drawn)
     assert names(browser, visible=True) == ['frame 9', '</script', 'frame 11']
