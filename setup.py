@@ -83,6 +83,7 @@ EXTRAS = {
         'ros-diagnostic-msgs',
         'ros-lifecycle-msgs',
         'ros-rcl-interfaces',
+        'ros-rosgraph-msgs',
         'ros-sensor-msgs',
         'ros-std-msgs',
     ],
