@@ -36,7 +36,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ RATE = 10.0
 MAX_AGE = 2.0
 RECOVERY = 20.0  # seconds from the end of a fault to the first result of every camera
 STOPPING = 20.0  # seconds that a shutdown may take
-LATENESS = 5.0  # seconds that a result may take beyond MAX_AGE
+TRANSPORT = 2.0  # seconds that a result may take beyond MAX_AGE and two batches
 PARAMETERS = {
     'camera_topics': f'[{", ".join(TOPICS)}]',
     'input_shortest_side': 96,
@@ -195,8 +195,8 @@ class Camera:
             complain(f'{self.topic}: a mask of {message.width} x {message.height} pixels')
         if sent.number < self.last_number:
             complain(f'{self.topic}: an older mask after a newer one')
-        if (age := now - sent.time) > MAX_AGE + LATENESS:
-            complain(f'{self.topic}: a mask {age:.1f} s after its frame')
+        if (age := now - sent.time) > MAX_AGE + TRANSPORT:
+            self._soak.late.append((self.topic, age))
         self.last_number = sent.number
         self.last_good = max(self.last_good, sent.time)
 
@@ -221,6 +221,8 @@ class Soak:
         self.faults: Counter[str] = Counter()
         self.recoveries: list[float] = []
         self.stops: list[float] = []
+        self.late: list[tuple[str, float]] = []
+        self._batches: deque[float] = deque(maxlen=10)
         self.memory: list[list[float]] = []
         self.start = time.monotonic()
         self._fault = 'start'
@@ -292,9 +294,20 @@ class Soak:
             values = {value.key: value.value for value in status.values}
             if status.name == 'maskomaly: network' and self.child is not None:
                 self.memory[-1].append(resident_bytes(self.child.process.pid))
+                self._check_late(values)
             for camera in self.cameras:
                 if status.name == f'maskomaly: camera {camera.topic}':
                     self._check(camera, values)
+
+    def _check_late(self, values: dict[str, str]) -> None:
+        """Judge late masks by how long batches take, which the node says a moment afterwards."""
+        stages = sum(float(v) for name, v in values.items() if name.endswith(' (ms)')) / 1000
+        self._batches.append(max(stages, float(values.get('batch under way for (s)', 0))))
+        most = MAX_AGE + 2 * max(self._batches) + TRANSPORT
+        for topic, age in self.late:
+            if age > most:
+                self.complain(f'{topic}: a mask {age:.1f} s after its frame, more than {most:.1f}')
+        self.late.clear()
 
     def _check(self, camera: Camera, values: dict[str, str]) -> None:
         camera.states |= {
@@ -365,12 +378,14 @@ class Soak:
         """Take the node through transitions of its lifecycle."""
         from lifecycle_msgs.srv import ChangeState
 
+        self._is_active = False  # the node is silent while it loads
         for transition in transitions:
             request = ChangeState.Request()
             request.transition.id = transition
             answer = self.call(ChangeState, 'change_state', request)
             if answer is None or not answer.success:
                 self.complain(f'transition {transition} failed')
+        self._is_active, self._last_diagnostics = True, time.monotonic()
 
     # --- faults -------------------------------------------------------------------------------
 
