@@ -137,7 +137,7 @@ def outcome(
     if refused is None:
         faulthandler.cancel_dump_traceback_later()
         return result
-    assert 0 < len(str(refused)) < 5_000
+    assert 0 < len(str(refused)) < 50_000  # lists of weights can be long
     for cause in () if may_lack_memory else (refused.__cause__, refused.__context__):
         assert not isinstance(cause, MemoryError), f'too much memory: {refused}'
         assert "can't allocate" not in str(cause), f'too much memory: {refused}'
