@@ -147,9 +147,9 @@ class Measurement:
         latency = np.array(self.latencies)
         longest = max(self.batches)
         bound = 2 * longest + _TRANSPORT
-        # Decoding, network and publishing of a frame cost the same in both runs.
-        per_processed = calm['cpu'] / max(calm['processed'], 1)
-        spare = load['cpu'] - per_processed * load['processed']
+        # Two runs, two unknowns: what a processed frame costs, and what a replaced one.
+        known = np.array([[run['processed'], run['replaced']] for run in (calm, load)])
+        costs = np.linalg.lstsq(known, np.array([calm['cpu'], load['cpu']]), rcond=None)[0]
         third = max(1, len(self.memory) // 3)
         first, last = (float(np.median(m)) for m in (self.memory[:third], self.memory[-third:]))
         exact = all(
@@ -171,9 +171,8 @@ class Measurement:
             },
             'latency max (ms)': round(1000 * float(latency.max())),
             'processor time of the node (cores)': round(load['cpu'] / load['seconds'], 3),
-            'processor time of a replaced frame (ms)': round(
-                1000 * spare / max(load['replaced'], 1), 2
-            ),
+            'processor time of a processed frame (ms)': round(1000 * float(costs[0]), 1),
+            'processor time of a replaced frame (ms)': round(1000 * float(costs[1]), 2),
             'memory, first third (MB)': round(first, 1),
             'memory, last third (MB)': round(last, 1),
             'memory': self.memory,
