@@ -383,7 +383,9 @@ def _cells(
     best = {}
     for name in names:
         known = [v for row in columns.values() if not math.isnan(v := row[name])]
-        best[name] = _percent((min if name == 'FPR95' else max)(known, default=math.nan))
+        equal = len({_percent(value) for value in known}) < 2  # then there is nothing to win
+        chosen = math.nan if equal else (min if name == 'FPR95' else max)(known)
+        best[name] = _percent(chosen)
     rows = [
         [
             _Cell(method),
