@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator
@@ -169,12 +170,12 @@ def _run_suite(suite: str, device: str, settings: Settings, out: Path | None) ->
     if selected.type != {'gpu': 'cuda', 'cpu': 'cpu'}[suite]:
         raise MaskomalyError(f'suite {suite} does not run on {selected}')
     reports = []
-    for kind in ('smooth', 'noise'):
-        for size in ((720, 1280), (1024, 2048)):
-            report = benchmark_scoring(selected, kind, size)
-            report['name'] = f'scoring, {kind} masks, {size[1]}x{size[0]}, 20 + 4 of 100 queries'
-            reports.append(report)
-            _show(report)
+    sizes = ((720, 1280), (1024, 2048)) if suite == 'gpu' else ((720, 1280),)
+    for kind, size in itertools.product(('smooth', 'noise'), sizes):
+        report = benchmark_scoring(selected, kind, size, settings.literal_repeats or 1)
+        report['name'] = f'scoring, {kind} masks, {size[1]}x{size[0]}, 20 + 4 of 100 queries'
+        reports.append(report)
+        _show(report)
     for case in _SUITES[suite]:
         try:
             report = _measure(case, str(selected), replace(settings, batch=case.batch))

@@ -68,7 +68,11 @@ def test_scoring_is_measured_where_it_is_right(kind: str) -> None:
     report = benchmark_scoring(torch.device('cpu'), kind, (96, 160), repeats=1)
     assert report['scoring']['largest_difference_from_literal'] < 0.5  # borders may differ
     assert report['scoring']['pixels_that_differ_by_more_than_1e-5'] <= 2
-    assert set(report['ratios']) == {'scoring: literal / this', 'scoring: torch form / this'}
+    assert set(report['ratios']) == {
+        'scoring: literal / this',
+        'scoring: literal / this, processor time',
+        'scoring: torch form / this',
+    }
 
 
 @pytest.fixture(scope='module')
@@ -85,7 +89,7 @@ def test_report_has_every_stage_and_both_baselines_and_is_json(report: dict) -> 
         assert 0 <= times['p50'] <= times['p95'] <= times['p99']
         assert times['samples'] == 2
     assert set(report['baselines']) >= {'transformers_float32_eager', 'literal_algorithm_1'}
-    assert len(report['ratios']) == 3
+    assert len(report['ratios']) == 4
     assert report['frames_per_second'] > 0
     assert report['memory']['resident_peak'] > 10e6
     assert report['machine']['cores'] >= 1
