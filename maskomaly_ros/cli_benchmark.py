@@ -108,6 +108,10 @@ _SUITES = {
 }
 
 
+# Height and width of score maps that each suite measures by themselves.
+_SCORED = {'cpu': ((720, 1280),), 'gpu': ((720, 1280), (1024, 2048))}
+
+
 def benchmark(
     checkpoint: Checkpoint = 'demo',
     frame_size: Annotated[
@@ -170,8 +174,7 @@ def _run_suite(suite: str, device: str, settings: Settings, out: Path | None) ->
     if selected.type != {'gpu': 'cuda', 'cpu': 'cpu'}[suite]:
         raise MaskomalyError(f'suite {suite} does not run on {selected}')
     reports = []
-    sizes = ((720, 1280), (1024, 2048)) if suite == 'gpu' else ((720, 1280),)
-    for kind, size in itertools.product(('smooth', 'noise'), sizes):
+    for kind, size in itertools.product(('smooth', 'noise'), _SCORED[suite]):
         report = benchmark_scoring(selected, kind, size, settings.literal_repeats or 1)
         report['name'] = f'scoring, {kind} masks, {size[1]}x{size[0]}, 20 + 4 of 100 queries'
         reports.append(report)
@@ -296,14 +299,13 @@ def _markdown(whole: dict[str, Any]) -> str:
             lines.append(f'| {report["name"]} | not measured: {report["error"]} | | | | |')
             continue
         ratios = '; '.join(f'{value:.1f} × {name}' for name, value in report['ratios'].items())
-        detect, memory = report.get('detect'), report.get('memory', {})
-        peak = memory.get('device_peak', memory.get('resident_peak'))
-        lines.append(
-            f'| {report["name"]} | {ratios} | '
-            + (f'{1e3 * detect["p50"]:.1f} / {1e3 * detect["p95"]:.1f}' if detect else '')
-            + f' | {report["frames_per_second"]:.2f}' * bool(detect)
-            + ' | ' * (not detect)
-            + f' | {1e3 * report["scoring"]["seconds"]["p50"]:.2f} | '
-            + (f'{peak / 1e6:.0f} |' if peak else ' |')
-        )
+        cells = [report['name'], ratios, '', '', '', '']
+        if 'detect' in report:
+            detect, memory = report['detect'], report['memory']
+            cells[2] = f'{1e3 * detect["p50"]:.1f} / {1e3 * detect["p95"]:.1f}'
+            cells[3] = f'{report["frames_per_second"]:.2f}'
+            cells[5] = f'{memory.get("device_peak", memory["resident_peak"]) / 1e6:.0f}'
+        if 'scoring' in report:
+            cells[4] = f'{1e3 * report["scoring"]["seconds"]["p50"]:.2f}'
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'

@@ -25,6 +25,7 @@ import torch
 from literal_scoring import read_reference
 from typer.testing import CliRunner
 
+from maskomaly_ros import cli_benchmark
 from maskomaly_ros.benchmark import (
     STAGES,
     Settings,
@@ -127,6 +128,25 @@ def test_suite_for_gpus_refuses_a_machine_without() -> None:
     result = CliRunner().invoke(app, ['benchmark', '--suite', 'gpu'])
     assert result.exit_code == 1
     assert 'CUDA' in result.output
+
+
+def test_suite_writes_json_and_a_table_and_survives_what_fails(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = (
+        cli_benchmark._Case(str(tiny_checkpoint), '96x64', batch=2),
+        cli_benchmark._Case(str(tmp_path / 'nothing'), '96x64'),
+    )
+    monkeypatch.setitem(cli_benchmark._SUITES, 'cpu', cases)
+    monkeypatch.setattr(cli_benchmark, '_SCORED', {'cpu': ((96, 160),)})
+    few = ['--batches', '1', '--baseline-batches', '1', '--literal-repeats', '1']
+    result = CliRunner().invoke(app, ['benchmark', '--suite', 'cpu', '--out', str(tmp_path), *few])
+    assert result.exit_code == 0, result.output
+    reports = json.loads((tmp_path / 'cpu.json').read_text())['reports']
+    assert [('error' in report) for report in reports] == [False, False, False, True]
+    rows = [line for line in (tmp_path / 'cpu.md').read_text().splitlines() if line[:1] == '|']
+    assert len(rows) == 2 + 4
+    assert {row.count('|') for row in rows} == {7}
 
 
 @pytest.mark.parametrize(
