@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -219,12 +220,12 @@ def import_benchmark(folder: Path | None, console: Console) -> tuple[Any, Any] |
     if folder is not None:
         sys.path.insert(0, str(folder.expanduser().resolve()))
     try:
-        from road_anomaly_benchmark import evaluation  # noqa: F401 (registers the metrics)
-        from road_anomaly_benchmark.metrics import MetricRegistry
+        importlib.import_module('road_anomaly_benchmark.evaluation')  # registers the metrics
+        registry = importlib.import_module('road_anomaly_benchmark.metrics').MetricRegistry
     except ImportError as error:
         console.print(f'without the benchmark: {error}', style='yellow')
         return None
-    return MetricRegistry.get('PixBinaryClass'), MetricRegistry.get('SegEval-AnomalyTrack')
+    return registry.get('PixBinaryClass'), registry.get('SegEval-AnomalyTrack')
 
 
 def seconds(function: Callable[[], Any]) -> float:
