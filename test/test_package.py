@@ -59,8 +59,8 @@ DISTRIBUTIONS = {
 }
 # In distributions of ROS only, not among its wheels.
 WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'vision_msgs'}
-# Backends and profilers that are used where somebody has installed them.
-OPTIONAL = {'detectron2', 'mask2former', 'triton'}
+# Backends, profilers and yardsticks that are used where somebody has installed them.
+OPTIONAL = {'detectron2', 'mask2former', 'road_anomaly_benchmark', 'triton'}
 OUTER_PARTS = {'node', 'replay', 'evaluation', 'training', 'demo', 'cli'}
 
 
