@@ -90,6 +90,7 @@ EXTRAS = {
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
+    'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
     'test': [
         'colcon-common-extensions',

@@ -31,6 +31,7 @@ from maskomaly_ros import (
     cli_checkpoint,
     cli_evaluate,
     cli_replay,
+    cli_export,
     cli_top,
 )
 from maskomaly_ros.cli_common import (
@@ -78,6 +79,7 @@ app.command()(cli_evaluate.calibrate)
 app.command()(cli_analyse.analyse)
 app.command()(cli_top.top)
 app.command()(cli_replay.replay)
+app.command()(cli_export.export)
 
 
 def main() -> None:

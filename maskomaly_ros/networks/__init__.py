@@ -36,7 +36,7 @@ from maskomaly_ros.networks.preprocessing import InputSize
 
 __all__ = ['BACKENDS', 'InputSize', 'MaskPrediction', 'Network', 'load_network']
 
-BACKENDS = ('transformers',)
+BACKENDS = ('auto', 'transformers', 'onnxruntime', 'openvino', 'tensorrt', 'detectron2')
 
 
 class Network(Protocol):
@@ -64,29 +64,44 @@ class Network(Protocol):
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size."""
 
+    def warm_up(self, frame_size: tuple[int, int] | None = None, batch: int = 1) -> None:
+        """Do beforehand what else the first batch of frames of this height and width waits for.
+
+        None stands for frames as large as the input size.
+        """
+
 
 def load_network(
     checkpoint: str | Path,
     *,
-    backend: str = 'transformers',
+    backend: str = 'auto',
     device: str = 'auto',
     precision: str = 'float32',
     input_size: InputSize | None = None,
     config: str | Path | None = None,
+    compile: bool = False,
 ) -> Network:
     """Load a mask network.
 
     Args:
         checkpoint: `demo` (bundled), a local folder with config.json and model.safetensors of
             any Mask2FormerForUniversalSegmentation, an official `.pkl` or `.pth` file, the short
-            name of a published checkpoint (`swin-l-cityscapes`; it has to be downloaded first), or
-            a Hugging Face id `owner/name`.
-        backend: `transformers`.
+            name of a published checkpoint (`swin-l-cityscapes`; it has to be downloaded first), a
+            Hugging Face id `owner/name`, or an `.onnx` file written by `maskomaly export`.
+        backend: what runs it: `transformers` (torch), `onnxruntime`, `openvino` (CPU), or
+            `tensorrt` (CUDA; the one of ONNX Runtime). These three take an `.onnx` file, or
+            export any other checkpoint into the cache, once for each size of the network input.
+            `detectron2` is the official code, for official files, where that is installed.
+            `auto` is onnxruntime for an `.onnx` file and transformers for all others.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: `float32`, or `float16` / `bfloat16` for mixed precision.
+        precision: `float32`, or `float16` / `bfloat16` for mixed precision, where the backend has
+            it.
         input_size: size of the network input; None takes the checkpoint's own, which for
             published checkpoints is the official 1024 x 2048.
         config: yaml configuration of an official file, where it is not beside it.
+        compile: let torch compile the network (backend transformers), for each size and number
+            of frames when it first occurs or at `warm_up`. This takes minutes, and is worth it
+            on CUDA.
 
     Raises:
         MaskomalyError: an argument is unknown, the checkpoint cannot be found, downloaded or
@@ -95,9 +110,28 @@ def load_network(
     """
     if backend not in BACKENDS:
         raise MaskomalyError(f'backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
-    selected = select_device(device)
-    found = find_checkpoint(checkpoint, config)
+    path = Path(checkpoint).expanduser()
+    exported = path.suffix == '.onnx' and path.is_file()
+    if backend == 'auto':
+        backend = 'onnxruntime' if exported else 'transformers'
+    selected = select_device('cpu' if (backend, device) == ('openvino', 'auto') else device)
+    if compile and backend != 'transformers':
+        raise MaskomalyError(f'backend {backend} cannot compile; leave compile out')
+    if exported and backend in ('transformers', 'detectron2'):
+        raise MaskomalyError(
+            f'{path} is an exported network, which backend {backend} cannot run; use auto, '
+            'onnxruntime, openvino or tensorrt'
+        )
+    source = path if exported else find_checkpoint(checkpoint, config)
     # Imported here because it takes seconds, which wrong arguments should not cost.
+    if isinstance(source, Path) or backend in ('onnxruntime', 'openvino', 'tensorrt'):
+        from maskomaly_ros.networks.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(source, backend, selected, precision, input_size)
+    if backend == 'detectron2':
+        from maskomaly_ros.networks.detectron2_network import Detectron2Network
+
+        return Detectron2Network(source, selected, precision, input_size)
     from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
-    return TransformersNetwork(found, selected, precision, input_size)
+    return TransformersNetwork(source, selected, precision, input_size, compile)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Choice of the device that a network runs on."""
+"""Choice of the device that a network runs on, and of its precision."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import torch
 from maskomaly_ros.errors import MaskomalyError
 
 _LOG = logging.getLogger(__name__)
+PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
 def select_device(device: str) -> torch.device:
@@ -67,3 +68,34 @@ def _why_no_cuda() -> str:
     if torch.version.cuda is None:
         return f'torch {torch.__version__} is built without CUDA'
     return f'torch {torch.__version__} finds no usable CUDA device or driver'
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """Return the number format of mixed precision on a device; None stands for float32.
+
+    Logs a warning where the processor computes in this format slower than in float32.
+
+    Raises:
+        MaskomalyError: the precision is unknown.
+
+    """
+    if precision not in PRECISIONS:
+        raise MaskomalyError(
+            f'precision {precision!r} is unknown; use one of {", ".join(PRECISIONS)}'
+        )
+    dtype = PRECISIONS[precision]
+    if dtype is not None and not _is_native(dtype, device):
+        _LOG.warning(
+            'precision %s is slower than float32 here: device %s has no instructions for it',
+            precision,
+            device,
+        )
+    return dtype
+
+
+def _is_native(dtype: torch.dtype, device: torch.device) -> bool:
+    if device.type == 'cuda':
+        return dtype == torch.float16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    flag = {torch.float16: 'fp16', torch.bfloat16: 'bf16'}[dtype]
+    supported = getattr(torch.ops.mkldnn, f'_is_mkldnn_{flag}_supported', lambda: False)
+    return bool(supported())

@@ -208,5 +208,12 @@ def cache_folder() -> Path:
     """
     if own := os.environ.get('MASKOMALY_CHECKPOINTS'):
         return Path(own).expanduser()
-    cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-    return Path(cache).expanduser() / 'maskomaly_ros' / 'checkpoints'
+    return user_cache() / 'checkpoints'
+
+
+def user_cache() -> Path:
+    """Return the folder for what this package keeps of its own: `maskomaly_ros` in the cache.
+
+    The cache is `XDG_CACHE_HOME` or `~/.cache`.
+    """
+    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'maskomaly_ros'

@@ -152,6 +152,10 @@ class OfficialConfig:
                 return _decoded(value)
         return _DEFAULTS[name]
 
+    def settings(self) -> dict[str, Any]:
+        """Return every setting that has an influence on predictions, by dotted name."""
+        return {name: self[name] for name in _DEFAULTS}
+
     def integer(self, name: str, least: int = 1, most: int = 1 << 14) -> int:
         """Return a setting that is a whole number.
 

@@ -147,14 +147,7 @@ def transformers_weights(
         MaskomalyError: weights are missing or left over; the message lists them all.
 
     """
-    found: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        name = _current_name(name)
-        if _WITHOUT_USE.fullmatch(name):
-            continue
-        if name in found:
-            raise MaskomalyError(f'the checkpoint has {name} twice, under two spellings')
-        found[name] = value
+    found = weights_in_use(weights)
     wanted = dict(parameter_names(config))
     missing = sorted(wanted.keys() - found.keys())
     left_over = sorted(found.keys() - wanted.keys())
@@ -174,6 +167,24 @@ def transformers_weights(
             counter = targets[0].replace('running_var', 'num_batches_tracked')
             result[counter] = torch.tensor(0)
     return result
+
+
+def weights_in_use(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that predictions read, by the names of the present official code.
+
+    Raises:
+        MaskomalyError: one is there under two spellings.
+
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        name = _current_name(name)
+        if _WITHOUT_USE.fullmatch(name):
+            continue
+        if name in found:
+            raise MaskomalyError(f'the checkpoint has {name} twice, under two spellings')
+        found[name] = value
+    return found
 
 
 def _current_name(name: str) -> str:

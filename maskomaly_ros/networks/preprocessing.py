@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -81,31 +82,81 @@ def check_frames(frames: Sequence[NDArray[np.uint8]]) -> None:
 
 
 def preprocess(
-    frames: Sequence[NDArray[np.uint8]], input_size: InputSize, device: torch.device
+    frames: Sequence[NDArray[np.uint8]],
+    input_size: InputSize,
+    device: torch.device,
+    padded_size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Make the network input of frames, RGB uint8 [H, W, 3] of one size.
 
     Resizes bilinearly (with antialiasing when it shrinks and rounding to whole grey levels, as
-    Pillow does for the official code), normalises, and pads at the bottom and right to a
-    multiple of 32 with the value of the mean.
+    Pillow does for the official code), normalises, and pads at the bottom and right with the
+    value of the mean.
+
+    Args:
+        frames: what `check_frames` accepts.
+        input_size: what to resize to.
+        device: where to do it; the frames travel there as uint8, from pinned memory.
+        padded_size: height and width to pad to; None takes the next multiples of 32.
 
     Returns:
         The input, float32 [B, 3, h, w] on device, and the size in pixels without padding.
 
+    Raises:
+        MaskomalyError: the resized frames do not fit into padded_size.
+
     """
-    pixels = torch.from_numpy(np.stack(frames))
-    pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    height, width = input_size.resized(*pixels.shape[-2:])
-    if pixels.shape[-2:] != (height, width):
-        if device.type != 'cpu':  # the uint8 form of antialiased resizing exists on the CPU only
-            pixels = pixels.float()
-        pixels = F.interpolate(
-            pixels, (height, width), mode='bilinear', align_corners=False, antialias=True
+    height, width = input_size.resized(*frames[0].shape[:2])
+    rows, columns = padded_size or padded((height, width))
+    if height > rows or width > columns:
+        raise MaskomalyError(
+            f'frames of {frames[0].shape[1]}x{frames[0].shape[0]} pixels become {width}x{height} '
+            f'in the network, whose input is fixed at {columns}x{rows}; export it for this '
+            'frame size'
         )
-        if pixels.is_floating_point():
-            pixels = pixels.round_().clamp_(0, 255)
-    mean = torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1)
-    std = torch.tensor(PIXEL_STD, device=device).view(3, 1, 1)
-    normalised = pixels.float().sub_(mean).div_(std)
-    padding = (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR)
-    return F.pad(normalised, padding), (height, width)
+    pixels = upload(frames, device).permute(0, 3, 1, 2)
+    pixels = _resize(pixels, (height, width))
+    mean, std = _normalisation(device)
+    normalised = (pixels.float() - mean).div_(std)
+    return F.pad(normalised, (0, columns - width, 0, rows - height)), (height, width)
+
+
+def padded(size: tuple[int, int]) -> tuple[int, int]:
+    """Return height and width rounded up to multiples of 32."""
+    rows, columns = (-(-pixels // SIZE_DIVISOR) * SIZE_DIVISOR for pixels in size)
+    return rows, columns
+
+
+def upload(frames: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """Return frames of one size as one uint8 tensor [B, H, W, 3] on a device."""
+    on_cuda = device.type == 'cuda'
+    # Pinned, the copy runs beside the work of the frame before; torch reuses pinned memory.
+    pixels = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=on_cuda)
+    np.stack(frames, out=pixels.numpy())
+    return pixels.to(device, non_blocking=True)
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    if pixels.shape[-2:] == size:
+        return pixels
+    if pixels.device.type == 'cpu':
+        return F.interpolate(pixels, size, mode='bilinear', align_corners=False, antialias=True)
+    # Elsewhere torch has no uint8 form: go the way of Pillow, which rounds after each direction.
+    resized = pixels.float()
+    for part in ((pixels.shape[-2], size[1]), size):
+        if resized.shape[-2:] != part:
+            resized = F.interpolate(
+                resized, part, mode='bilinear', align_corners=False, antialias=True
+            )
+            resized = (resized + 0.5).floor_().clamp_(0, 255)
+    return resized
+
+
+@lru_cache
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    # Made outside of inference mode, as it may first be asked for within.
+    with torch.inference_mode(False):
+        return (
+            torch.tensor(PIXEL_MEAN, device=device).view(3, 1, 1),
+            torch.tensor(PIXEL_STD, device=device).view(3, 1, 1),
+        )

@@ -22,18 +22,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from transformers.utils import logging as transformers_logging
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.base import PixelNetwork
 from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
+from maskomaly_ros.networks.compilation import compiled
+from maskomaly_ros.networks.deformable_attention import fuse_deformable_attention
+from maskomaly_ros.networks.devices import autocast_dtype
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
-from maskomaly_ros.networks.prediction import MaskPrediction
-from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
+from maskomaly_ros.networks.preprocessing import InputSize
 from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
 
 _LOG = logging.getLogger(__name__)
@@ -42,10 +43,9 @@ _LOG = logging.getLogger(__name__)
 _WITHOUT_USE = re.compile(
     r'criterion\.|\.(num_batches_tracked|relative_position_index)$|\.encoder\.swin\.layernorm\.'
 )
-PRECISIONS = {'float32': None, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
 
 
-class TransformersNetwork:
+class TransformersNetwork(PixelNetwork):
     """A Mask2FormerForUniversalSegmentation behind our own preprocessing.
 
     Args:
@@ -55,10 +55,13 @@ class TransformersNetwork:
             pixel decoder kept in float32, as the official code does. Weights stay float32.
         input_size: size of the network input; None takes the checkpoint's own
             (`maskomaly_input_size` in config.json) or the official 1024 x 2048.
+        compile: compile the network for each size and number of frames when it first occurs
+            (see `warm_up`), which takes minutes; on CUDA with a fused deformable attention and as
+            a CUDA graph. What is compiled is kept on disk.
 
     Raises:
-        MaskomalyError: the checkpoint is no Mask2Former, weights are missing or left over, or
-            the precision is unknown.
+        MaskomalyError: the checkpoint is no Mask2Former, weights are missing or left over, the
+            precision is unknown, or there is no compiler.
 
     """
 
@@ -68,17 +71,19 @@ class TransformersNetwork:
         device: torch.device,
         precision: str = 'float32',
         input_size: InputSize | None = None,
+        compile: bool = False,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise MaskomalyError(
-                f'precision {precision!r} is unknown; use one of {", ".join(PRECISIONS)}'
-            )
-        self._autocast_dtype = PRECISIONS[precision]
-        model = load_model(checkpoint).to(device).eval()
+        self._autocast_dtype = autocast_dtype(precision, device)
+        model = load_model(checkpoint).to(device)
+        if device.type == 'cuda':
+            model = model.to(memory_format=torch.channels_last)
+            if compile:
+                fuse_deformable_attention(model)
         if self._autocast_dtype is not None:
             level = model.model.pixel_level_module
             level.decoder = _InFloat32(level.decoder)
-        self._model = model
+        self._model = LogitsOnly(model)
+        self._compiled = compiled(self._model, device) if compile else None
         config = model.config
         self.name = checkpoint.name
         self.sha256 = checkpoint.sha256
@@ -88,33 +93,35 @@ class TransformersNetwork:
         self.class_names = class_names(config)
         self.input_size = input_size or own_input_size(config)
 
-    def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
-        """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
+    def traceable(self) -> LogitsOnly:
+        """Return the model as a module of tensors alone."""
+        return self._model
 
-        Raises:
-            MaskomalyError: frames are empty, not RGB uint8, or of different sizes.
-
-        """
-        check_frames(frames)
-        with torch.inference_mode(), self._precision():
-            pixels, content = preprocess(frames, self.input_size, self.device)
-            output = self._model(pixel_values=pixels)
-        masks = output.masks_queries_logits.float()
-        rows, columns = masks.shape[-2:]
-        return MaskPrediction(
-            mask_logits=masks,
-            class_logits=output.class_queries_logits.float(),
-            frame_size=(frames[0].shape[0], frames[0].shape[1]),
-            extent=(
-                content[0] * rows / pixels.shape[-2],
-                content[1] * columns / pixels.shape[-1],
-            ),
-        )
-
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.device.type == 'cuda':
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(
             self.device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None
-        )
+        ):
+            masks, classes = (self._compiled or self._model)(pixels)
+        return masks.float(), classes.float()
+
+
+class LogitsOnly(nn.Module):
+    """Mask2Former as a function of tensors, for whatever traces it.
+
+    Normalised pixels [B, 3, H, W] to mask logits [B, N, H/4, W/4] and class logits [B, N, C+1].
+    """
+
+    def __init__(self, model: Mask2FormerForUniversalSegmentation) -> None:
+        super().__init__()
+        self.model = model
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask and class logits of the last decoder layer."""
+        output = self.model(pixel_values=pixels)
+        return output.masks_queries_logits, output.class_queries_logits
 
 
 class _InFloat32(nn.Module):

@@ -53,6 +53,11 @@ def write_pickle(path: Path, weights: dict[str, np.ndarray]) -> Path:
     return path
 
 
+def has_official_code() -> bool:
+    """Return whether detectron2 and mask2former are installed."""
+    return all(importlib.util.find_spec(name) for name in ('detectron2', 'mask2former'))
+
+
 def rebuild(shared: Path, name: str) -> dict[str, np.ndarray]:
     """Return the random weights of a reference model by their official names."""
     folder = shared / 'reference' / 'networks'
@@ -84,6 +89,31 @@ def official(
     return result
 
 
+def check_parity(shared: Path, checkpoint: Path, name: str, size: str, backend: str) -> None:
+    """Compare predictions with what the official code answered for a reference model."""
+    expected = np.load(shared / 'reference' / 'networks' / name / f'io_{size}.npz')
+    frame = np.ascontiguousarray(expected['image_rgb_chw_uint8'].transpose(1, 2, 0))
+    height, width = frame.shape[:2]
+    network = load_network(
+        checkpoint,
+        backend=backend,
+        device='cpu',
+        input_size=InputSize(min(height, width), max(height, width)),
+    )
+    prediction = network.predict([frame])
+    for ours, theirs in (
+        (prediction.class_logits, expected['pred_logits']),
+        (prediction.mask_logits, expected['pred_masks']),
+    ):
+        assert ours.shape == theirs.shape
+        difference = np.abs(ours.numpy() - theirs)
+        assert difference.max() < 1e-3
+        assert np.median(difference) < 1e-4
+    assert prediction.frame_size == (height, width)
+    # The official code resizes masks twice; along edges that can make a difference.
+    assert (prediction.semantic_map()[0].numpy() == expected['sem_seg_argmax']).mean() > 0.999
+
+
 class TestParity:
     @pytest.mark.parametrize('name', MINI)
     @pytest.mark.parametrize('form', FORMS)
@@ -96,26 +126,23 @@ class TestParity:
         form: str,
         size: str,
     ) -> None:
-        expected = np.load(shared / 'reference' / 'networks' / name / f'io_{size}.npz')
-        frame = np.ascontiguousarray(expected['image_rgb_chw_uint8'].transpose(1, 2, 0))
-        height, width = frame.shape[:2]
-        network = load_network(
-            official[name, form],
-            device='cpu',
-            input_size=InputSize(min(height, width), max(height, width)),
-        )
-        prediction = network.predict([frame])
-        for ours, theirs in (
-            (prediction.class_logits, expected['pred_logits']),
-            (prediction.mask_logits, expected['pred_masks']),
-        ):
-            assert ours.shape == theirs.shape
-            difference = np.abs(ours.numpy() - theirs)
-            assert difference.max() < 1e-3
-            assert np.median(difference) < 1e-4
-        assert prediction.frame_size == (height, width)
-        # The official code resizes masks twice; along edges that can make a difference.
-        assert (prediction.semantic_map()[0].numpy() == expected['sem_seg_argmax']).mean() > 0.999
+        check_parity(shared, official[name, form], name, size, 'transformers')
+
+    @pytest.mark.skipif(
+        not has_official_code(), reason='detectron2 and mask2former are not installed'
+    )
+    @pytest.mark.parametrize('name', MINI)
+    @pytest.mark.parametrize('form', ['pkl', 'pth'])
+    @pytest.mark.parametrize('size', ['190x300', '256x512'])
+    def test_the_official_code_itself(
+        self,
+        shared: Path,
+        official: dict[tuple[str, str], Path],
+        name: str,
+        form: str,
+        size: str,
+    ) -> None:
+        check_parity(shared, official[name, form], name, size, 'detectron2')
 
     @pytest.mark.parametrize('name', MINI)
     def test_all_forms_are_the_same_bit_for_bit(
@@ -601,3 +628,18 @@ class TestKnown:
 
     def test_nothing_else_is_known(self) -> None:
         assert find_known('model_final') is None
+
+
+class TestDetectron2:
+    def test_takes_official_files_only(self, tiny_checkpoint: Path) -> None:
+        with pytest.raises(MaskomalyError, match='takes official'):
+            load_network(tiny_checkpoint, backend='detectron2', device='cpu')
+
+    @pytest.mark.skipif(has_official_code(), reason='detectron2 and mask2former are installed')
+    def test_says_what_is_missing(self, small: Official) -> None:
+        with pytest.raises(MaskomalyError, match=r'needs (detectron2|mask2former), which'):
+            load_network(small.path, backend='detectron2', device='cpu')
+
+    def test_mixed_precision_is_for_cuda(self, small: Official) -> None:
+        with pytest.raises(MaskomalyError, match='float32 on the CPU, not in bfloat16'):
+            load_network(small.path, backend='detectron2', device='cpu', precision='bfloat16')

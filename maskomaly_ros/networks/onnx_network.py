@@ -1,0 +1,386 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Mask2Former in an .onnx file, run by ONNX Runtime, TensorRT or OpenVINO.
+
+Files come from `onnx_export.export`. Each carries its own description and some of the outputs
+that torch gave for a built-in test picture; whatever runs the file has to give them again before
+it is used, since wrong results of grid sampling do not show by themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.agreement import compare
+from maskomaly_ros.networks.base import PixelNetwork
+from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
+from maskomaly_ros.networks.devices import autocast_dtype
+from maskomaly_ros.networks.prediction import MaskPrediction
+from maskomaly_ros.networks.preprocessing import InputSize
+
+_LOG = logging.getLogger(__name__)
+METADATA_KEY = 'maskomaly'
+INPUT_NAME, OUTPUT_NAMES = 'pixels', ('mask_logits', 'class_logits')
+_REFERENCE_GRID = (16, 32)
+# What each runtime computes in, and where.
+_PRECISIONS = {
+    'onnxruntime': ('float32',),
+    'tensorrt': ('float32', 'float16', 'bfloat16'),
+    'openvino': ('float32', 'bfloat16'),
+}
+_DEVICES = {'onnxruntime': ('cpu', 'cuda'), 'tensorrt': ('cuda',), 'openvino': ('cpu',)}
+RUNTIMES = tuple(_PRECISIONS)
+
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an exported file says about itself.
+
+    Attributes:
+        name: short name of the checkpoint.
+        sha256: hash of the weights that it was made from.
+        shape: batch, height and width of its input.
+        input_size: what frames are resized to before they are padded.
+        num_queries: N.
+        class_names: the C inlier classes.
+        made_with: versions of the libraries that wrote it.
+        reference: the outputs of torch for `test_pixels` at some places.
+
+    """
+
+    name: str
+    sha256: str
+    shape: tuple[int, int, int]
+    input_size: tuple[int, int]
+    num_queries: int
+    class_names: tuple[str, ...]
+    made_with: dict[str, str]
+    reference: dict[str, str]
+
+    def to_json(self) -> str:
+        """Return it as text, for the metadata of the file."""
+        return json.dumps({'format': 1, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str | None, file: Path) -> Description:
+        """Read what `to_json` wrote.
+
+        Raises:
+            MaskomalyError: the file was not made by this package.
+
+        """
+        try:
+            content = json.loads(text or '')
+            if content.pop('format') != 1:
+                raise ValueError('another format')
+            for key in ('shape', 'input_size', 'class_names'):
+                content[key] = tuple(content[key])
+            return cls(**content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise MaskomalyError(
+                f'{file} was not made by this version of `maskomaly export`, and does not say '
+                'what network it is; export it again'
+            ) from error
+
+
+class OnnxNetwork(PixelNetwork):
+    """An exported network, or a checkpoint that is exported when it is first needed.
+
+    Args:
+        source: an .onnx file; or a checkpoint, which is then exported into the cache, once for
+            each size of the network input.
+        runtime: `onnxruntime` (CPU or CUDA), `tensorrt` (CUDA) or `openvino` (CPU). They use as
+            many threads as torch, and none of these waits by spinning.
+        device: where it runs.
+        precision: `float32`; TensorRT also computes in `float16` and `bfloat16`, OpenVINO in
+            `bfloat16`.
+        input_size: size of the network input, for a checkpoint.
+
+    Raises:
+        MaskomalyError: the runtime is not installed or cannot do what is asked for, the file is
+            none of ours, or its outputs are wrong.
+
+    """
+
+    def __init__(
+        self,
+        source: Path | CheckpointFolder | CheckpointFile,
+        runtime: str,
+        device: torch.device,
+        precision: str = 'float32',
+        input_size: InputSize | None = None,
+    ) -> None:
+        _check_choice(runtime, device, precision)
+        self._runtime = runtime
+        self.device = device
+        self.precision = precision
+        self._runs: dict[tuple[int, int, int], Run] = {}
+        self._checkpoint = None if isinstance(source, Path) else source
+        if isinstance(source, Path):
+            known = self._open(source)
+            self._padded_size = known.shape[1:]
+            self.input_size = InputSize(*known.input_size)
+            if input_size not in (None, self.input_size):
+                raise MaskomalyError(
+                    f'{source} has the input size {known.input_size[0]}x{known.input_size[1]}, '
+                    f'and no other; export it again for {input_size}'
+                )
+            self.name, self.sha256 = known.name, known.sha256
+            self.num_queries, self.class_names = known.num_queries, known.class_names
+        else:
+            from maskomaly_ros.networks import transformers_network as library
+
+            config = library.model_config(source)
+            self.name, self.sha256 = source.name, source.sha256
+            self.num_queries = int(config.num_queries)
+            self.class_names = library.class_names(config)
+            self.input_size = input_size or library.own_input_size(config)
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        batch, _, height, width = pixels.shape
+        if not (fixed := self._batch(height, width)):
+            from maskomaly_ros.networks.onnx_export import export_to_cache
+
+            assert self._checkpoint is not None  # a file has one size, which predict() keeps to
+            self._open(export_to_cache(self._checkpoint, self.input_size, (1, height, width)))
+            fixed = 1
+        run = self._runs[fixed, height, width]
+        parts = []
+        for start in range(0, batch, fixed):
+            part = pixels[start : start + fixed]
+            missing = fixed - len(part)
+            filled = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part
+            masks, classes = run(filled.contiguous())
+            parts.append((masks[: len(part)], classes[: len(part)]))
+        if len(parts) == 1:
+            return parts[0]
+        masks, classes = (torch.cat(each) for each in zip(*parts, strict=True))
+        return masks, classes
+
+    def _batch(self, height: int, width: int) -> int:
+        """Return the batch size of what is open for an input size; 0 if nothing is."""
+        return next((b for b, *size in self._runs if size == [height, width]), 0)
+
+    def _open(self, file: Path) -> Description:
+        """Open an exported file and let it prove that it computes what torch did."""
+        opener = {
+            'onnxruntime': _open_onnxruntime,
+            'tensorrt': _open_tensorrt,
+            'openvino': _open_openvino,
+        }[self._runtime]
+        try:
+            text, run = opener(file, self.device, self.precision)
+        except MaskomalyError:
+            raise
+        except Exception as error:  # each runtime has exceptions of its own
+            raise MaskomalyError(
+                f'{self._runtime} cannot open {file}: {str(error).strip()}'
+            ) from error
+        known = Description.from_json(text, file)
+        actual = sample(*run(test_pixels(known.shape).to(self.device)))
+        violations = compare(actual, _unpack(known.reference)).violations(self.precision)
+        if violations:
+            raise MaskomalyError(
+                f'{self._runtime} computes wrong results from {file} on {self.device} in '
+                f'{self.precision}: {"; ".join(violations)}. Use another backend or precision'
+            )
+        self._runs[known.shape] = run
+        return known
+
+
+def _check_choice(runtime: str, device: torch.device, precision: str) -> None:
+    if device.type not in _DEVICES[runtime]:
+        raise MaskomalyError(
+            f'backend {runtime} does not run on device {device}, only on '
+            f'{" and ".join(_DEVICES[runtime])}'
+        )
+    autocast_dtype(precision, device)  # refuses unknown ones, warns of slow ones
+    if precision not in _PRECISIONS[runtime]:
+        raise MaskomalyError(
+            f'backend {runtime} does not compute in precision {precision!r}, only in '
+            f'{" and ".join(_PRECISIONS[runtime])}'
+        )
+
+
+def _open_onnxruntime(file: Path, device: torch.device, precision: str) -> tuple[str | None, Run]:
+    provider = {'cpu': 'CPUExecutionProvider', 'cuda': 'CUDAExecutionProvider'}[device.type]
+    options = {} if device.type == 'cpu' else {'device_id': device.index or 0}
+    return _open_session(file, device, provider, options)
+
+
+def _open_tensorrt(file: Path, device: torch.device, precision: str) -> tuple[str | None, Run]:
+    from maskomaly_ros.networks.known import user_cache
+
+    options = {
+        'device_id': device.index or 0,
+        'trt_engine_cache_enable': True,  # building an engine takes minutes
+        'trt_engine_cache_path': str(user_cache() / 'tensorrt'),
+        'trt_timing_cache_enable': True,
+        'trt_timing_cache_path': str(user_cache() / 'tensorrt'),
+        'trt_fp16_enable': precision == 'float16',
+        'trt_bf16_enable': precision == 'bfloat16',
+    }
+    return _open_session(file, device, 'TensorrtExecutionProvider', options)
+
+
+def _open_session(
+    file: Path, device: torch.device, provider: str, provider_options: dict[str, Any]
+) -> tuple[str | None, Run]:
+    package = 'onnxruntime' if device.type == 'cpu' else 'onnxruntime-gpu'
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MaskomalyError(f'ONNX Runtime is not installed: pip install {package}') from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin while they wait take the processor from whatever they wait for.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    options.add_session_config_entry('session.inter_op.allow_spinning', '0')
+    # It falls back to the CPU, without an error, where a provider is missing or does not start.
+    if provider in onnxruntime.get_available_providers():
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=[(provider, provider_options)]
+        )
+        usable = provider in session.get_providers()
+    else:
+        usable = False
+    if not usable:
+        raise MaskomalyError(
+            f'the installed ONNX Runtime cannot use {provider}; pip install {package}, with the '
+            'libraries that it names (CUDA and cuDNN, for TensorRT that too)'
+        )
+    place = {'device_type': device.type, 'device_id': device.index or 0}
+    shapes = [tuple(output.shape) for output in session.get_outputs()]
+
+    def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = [torch.empty(shape, dtype=torch.float32, device=device) for shape in shapes]
+        binding = session.io_binding()
+        for name, tensor in zip((INPUT_NAME, *OUTPUT_NAMES), (pixels, *outputs), strict=True):
+            bind = binding.bind_input if name == INPUT_NAME else binding.bind_output
+            bind(
+                name=name,
+                **place,
+                element_type=np.float32,
+                shape=tuple(tensor.shape),
+                buffer_ptr=tensor.data_ptr(),
+            )
+        if device.type == 'cuda':  # it computes on a stream of its own
+            torch.cuda.current_stream(device).synchronize()
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return outputs[0], outputs[1]
+
+    return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), run
+
+
+def _open_openvino(file: Path, device: torch.device, precision: str) -> tuple[str | None, Run]:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MaskomalyError('OpenVINO is not installed: pip install openvino') from error
+    model = openvino.Core().read_model(file)
+    place = ['framework', METADATA_KEY]
+    text = model.get_rt_info(place).value if model.has_rt_info(place) else None
+    compiled = openvino.compile_model(
+        model,
+        'CPU',
+        {
+            # Left alone, it takes bfloat16 wherever the processor has it.
+            'INFERENCE_PRECISION_HINT': {'float32': 'f32', 'bfloat16': 'bf16'}[precision],
+            'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+            'PERFORMANCE_HINT': 'LATENCY',
+            'ENABLE_CPU_PINNING': False,  # a thread that may not move waits on a busy machine
+        },
+    )
+
+    def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = compiled({INPUT_NAME: pixels.numpy()})
+        # Copied, as it writes the next results to the same place.
+        masks, classes = (torch.from_numpy(outputs[n].copy()) for n in OUTPUT_NAMES)
+        return masks, classes
+
+    return text, run
+
+
+def test_pixels(shape: tuple[int, int, int]) -> Tensor:
+    """Return the built-in test picture as normalised pixels, float32 [B, 3, H, W].
+
+    A road in perspective under a sky, with boxes at its sides and some texture; made of plain
+    arithmetic, so that it is the same everywhere.
+    """
+    batch, height, width = shape
+    y = torch.linspace(0, 1, height, dtype=torch.float64).view(-1, 1)
+    x = torch.linspace(-1, 1, width, dtype=torch.float64).view(1, -1)
+    texture = torch.sin(61 * x + 17 * y) * torch.cos(43 * y * (1 + x * x)) / 4
+    road = (y > 0.45) & (x.abs() < 2.2 * (y - 0.4))
+    grey = torch.where(y > 0.45, 0.2 + texture, 1.6 - y + 0 * x)
+    grey = torch.where(road, -0.6 + texture / 2, grey)
+    layers = torch.stack([grey - 0.2 * y, grey, grey + 0.4 * (0.5 - y)])
+    for left, top, side, colour in ((-0.8, 0.2, 0.35, 1.5), (0.45, 0.3, 0.25, -1.4)):
+        box = (x > left) & (x < left + side) & (y > top) & (y < top + 1.2 * side)
+        layers = torch.where(box, torch.tensor([colour, -colour, 0.3]).view(3, 1, 1), layers)
+    return layers.float().expand(batch, 3, height, width).contiguous()
+
+
+def sample(masks: Tensor, classes: Tensor) -> MaskPrediction:
+    """Return the outputs for the first of a batch, the masks at some places only."""
+    places = [
+        torch.linspace(0, pixels - 1, min(count, pixels)).long()
+        for count, pixels in zip(_REFERENCE_GRID, masks.shape[-2:], strict=True)
+    ]
+    sampled = masks[:1].cpu()[:, :, places[0]][..., places[1]]
+    return _whole(sampled, classes[:1].cpu())
+
+
+def pack(prediction: MaskPrediction) -> dict[str, str]:
+    """Return a sampled prediction as text."""
+    return {
+        name: f'{"x".join(map(str, values.shape))}:'
+        + base64.b64encode(values.contiguous().numpy().astype('<f4').tobytes()).decode()
+        for name, values in (
+            ('mask_logits', prediction.mask_logits),
+            ('class_logits', prediction.class_logits),
+        )
+    }
+
+
+def _unpack(reference: dict[str, str]) -> MaskPrediction:
+    arrays = {}
+    for name, text in reference.items():
+        shape, _, content = text.partition(':')
+        values = np.frombuffer(base64.b64decode(content), '<f4').astype(np.float32)
+        arrays[name] = torch.from_numpy(values.reshape([int(n) for n in shape.split('x')]))
+    return _whole(**arrays)
+
+
+def _whole(mask_logits: Tensor, class_logits: Tensor) -> MaskPrediction:
+    height, width = mask_logits.shape[-2:]
+    return MaskPrediction(
+        mask_logits, class_logits, (height, width), (float(height), float(width))
+    )
