@@ -254,7 +254,15 @@ def _read_yaml(path: Path, parents: tuple[Path, ...]) -> Mapping[str, Any]:
 
 
 class _Loader(PlainLoader):
-    """A loader that takes tuples for lists, and skips what other Python tags ask for."""
+    """A loader that takes tuples for lists, and skips what other Python tags ask for.
+
+    It does take aliases, with which detectron2 writes whatever stands in two places. What they
+    multiply is held once, and never walked through.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Take aliases as well."""
+        return yaml.SafeLoader.compose_node(self, parent, index)
 
 
 def _list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
