@@ -30,8 +30,8 @@ from maskomaly_ros import (
     cli_benchmark,
     cli_checkpoint,
     cli_evaluate,
-    cli_replay,
     cli_export,
+    cli_replay,
     cli_top,
 )
 from maskomaly_ros.cli_common import (
