@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -147,14 +148,29 @@ def demo(
         MaybeStr, typer.Option(help='Image topic of the rosbag; default: its first.')
     ] = None,
     frames: Annotated[MaybeInt, typer.Option(min=1, help='Frames to publish at most.')] = None,
-    seed: Annotated[int, typer.Option(help='Seed of the generated clip.')] = 7,
+    scenes: Annotated[
+        MaybeStr,
+        typer.Option(help='Comma-separated seeds of the scenes of the generated clip.'),
+    ] = None,
 ) -> None:
     """Run the ROS node on a camera stream, record what it publishes, and show it."""
-    from maskomaly_ros.demo.run import run_demo
+    from maskomaly_ros.demo.run import SCENES, run_demo
 
     run_demo(
-        out, source, checkpoint=checkpoint, topic=topic, frames=frames, seed=seed, console=OUT
+        out,
+        source,
+        checkpoint=checkpoint,
+        topic=topic,
+        frames=frames,
+        scenes=SCENES if scenes is None else _seeds(scenes),
+        console=OUT,
     )
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r'\d+(,\d+)*', text):
+        raise MaskomalyError(f'--scenes {text!r} is no list of seeds such as 7,37,29')
+    return tuple(map(int, text.split(',')))
 
 
 @app.command()

@@ -291,7 +291,18 @@ def test_demo_passes_what_was_given(run, monkeypatch, tmp_path):
     ((arguments, options),) = calls
     assert arguments == (tmp_path, Path('clip.mp4'))
     assert options.pop('console') is not None
-    assert options == {'checkpoint': 'demo', 'topic': None, 'frames': 5, 'seed': 7}
+    assert options == {'checkpoint': 'demo', 'topic': None, 'frames': 5, 'scenes': demo.SCENES}
+
+
+def test_demo_takes_scenes(run, monkeypatch, tmp_path):
+    demo = pytest.importorskip('maskomaly_ros.demo.run')
+    calls = []
+    monkeypatch.setattr(demo, 'run_demo', lambda *a, **k: calls.append(k['scenes']))
+    assert run('demo', '--out', tmp_path, '--scenes', '3,14')[0] == 0
+    assert calls == [(3, 14)]
+    status, _, error = run('demo', '--out', tmp_path, '--scenes', '3;14')
+    assert status == 1
+    assert "'3;14'" in error
 
 
 def test_version(run):
