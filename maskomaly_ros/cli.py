@@ -119,7 +119,7 @@ def train(
     device: Device = 'auto',
     save_every: Annotated[int, typer.Option(min=1, help='Steps between saved states.')] = 200,
 ) -> None:
-    """Train a small network; the defaults are those of the bundled checkpoint."""
+    """Train a small network, as the bundled checkpoint was made (see its model card)."""
     from maskomaly_ros.training.train import TrainingOptions
     from maskomaly_ros.training.train import train as run
 

@@ -155,7 +155,7 @@ class Detector:
         checkpoint: str | Path,
         *,
         queries_file: str | Path | None = None,
-        backend: str = 'transformers',
+        backend: str = 'auto',
         device: str = 'auto',
         precision: str = 'float32',
         input_size: InputSize | None = None,

@@ -48,7 +48,7 @@ DEFAULTS: Mapping[str, Any] = {
     'camera_topics': ['/camera/image_raw'],
     'checkpoint': 'demo',
     'queries_file': '',
-    'backend': 'transformers',
+    'backend': 'auto',
     'device': 'auto',
     'precision': 'float32',
     'input_shortest_side': 0,

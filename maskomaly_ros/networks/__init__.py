@@ -36,7 +36,7 @@ from maskomaly_ros.networks.preprocessing import InputSize
 
 __all__ = ['BACKENDS', 'InputSize', 'MaskPrediction', 'Network', 'load_network']
 
-BACKENDS = ('transformers', 'auto', 'onnxruntime', 'openvino', 'tensorrt', 'detectron2')
+BACKENDS = ('auto', 'transformers', 'onnxruntime', 'openvino', 'tensorrt', 'detectron2')
 
 
 class Network(Protocol):

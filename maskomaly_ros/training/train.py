@@ -50,7 +50,9 @@ _STATE = 'training_state.pt'
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a training run depends on; the defaults made the bundled checkpoint.
+    """What a training run depends on; the defaults began the bundled checkpoint.
+
+    Its model card (networks/demo/README.md) has both of its runs.
 
     Attributes:
         steps: optimiser steps.
