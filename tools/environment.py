@@ -40,7 +40,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What PyPI has ROS 2 wheels for.
 WHEELS_FROM, WHEELS_TO, WHEELS_PLATFORM = (3, 10), (3, 13), ('linux', 'x86_64')
-EXTRAS = ('fast', 'replay', 'evaluate', 'test', 'dev')
+EXTRAS = ('fast', 'replay', 'evaluate', 'export', 'test', 'dev')
 # Runs in the environment, whose setuptools reads setup.py just as colcon does.
 READ_REQUIREMENTS = """
 import json, sys
