@@ -90,6 +90,8 @@ EXTRAS = {
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
+    # Not in the environment of `make`: Ray takes 240 MB, its tests skip without it.
+    'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],
     'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
     'test': [

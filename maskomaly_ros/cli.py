@@ -32,6 +32,7 @@ from maskomaly_ros import (
     cli_checkpoint,
     cli_evaluate,
     cli_export,
+    cli_mine,
     cli_replay,
     cli_top,
 )
@@ -80,6 +81,7 @@ app.command()(cli_evaluate.calibrate)
 app.command()(cli_analyse.analyse)
 app.command()(cli_top.top)
 app.command()(cli_replay.replay)
+app.command()(cli_mine.mine)
 app.command()(cli_export.export)
 
 

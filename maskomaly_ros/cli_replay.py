@@ -105,22 +105,11 @@ def replay(
     Ctrl-C closes all files; the same command goes on where it stopped. The exit status is 1 where
     anything could not be read or written, 130 after Ctrl-C.
     """
-    from maskomaly_ros.parameters import read_parameters
     from maskomaly_ros.replay.run import ReplayOptions
     from maskomaly_ros.replay.run import replay as run
 
-    parameters: dict[str, Any] = read_parameters(params) if params else {}
+    parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
     topics = topic or parameters.get('camera_topics') or None
-    overrides: dict[str, Any] = {
-        'checkpoint': checkpoint,
-        'queries_file': str(queries) if queries else None,
-        'device': device,
-        'precision': precision,
-    }
-    if input_size:
-        size = parse_size(input_size)
-        overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
-    parameters |= {name: value for name, value in overrides.items() if value is not None}
     options = ReplayOptions(
         outputs=_names(write),
         topics=tuple(topics) if topics and _is_bag(source) else None,
@@ -132,7 +121,7 @@ def replay(
         batch_size=batch_size,
         restart=restart,
     )
-    with _stop_on_signal() as stop, _bar() as progress:
+    with stop_on_signal() as stop, _bar() as progress:
         summary = run(source, out, options, stop=stop, progress=progress)
     _print(summary, options)
     if stop.is_set() and not summary.is_complete:
@@ -140,6 +129,30 @@ def replay(
         raise typer.Exit(130)
     if summary.problems or not summary.is_complete:
         raise typer.Exit(1)
+
+
+def given_parameters(
+    params: Path | None,
+    checkpoint: str | None,
+    queries: Path | None,
+    device: str | None,
+    precision: str | None,
+    input_size: str | None,
+) -> dict[str, Any]:
+    """Return the parameters of a file, and what options say instead."""
+    from maskomaly_ros.parameters import read_parameters
+
+    parameters: dict[str, Any] = read_parameters(params) if params else {}
+    overrides: dict[str, Any] = {
+        'checkpoint': checkpoint,
+        'queries_file': str(queries) if queries else None,
+        'device': device,
+        'precision': precision,
+    }
+    if input_size:
+        size = parse_size(input_size)
+        overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
+    return parameters | {name: value for name, value in overrides.items() if value is not None}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -153,7 +166,7 @@ def _is_bag(source: Path) -> bool:
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
+def stop_on_signal() -> Iterator[threading.Event]:
     """Yield an event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
     stop = threading.Event()
     previous: dict[signal.Signals, Any] = {}

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,14 +93,30 @@ def write_parquet(journal: Journal, folder: Path) -> None:
         MaskomalyError: pyarrow is not installed.
 
     """
-    pyarrow, parquet = import_pyarrow()
     for name, columns, rows in _tables(journal):
-        schema = pyarrow.schema([(n, getattr(pyarrow, kind)()) for n, kind in columns.items()])
         temporary = folder / f'{name}.parquet.tmp'
-        with parquet.ParquetWriter(temporary, schema) as writer:
-            while batch := list(islice(rows, _ROWS_AT_ONCE)):
-                writer.write_table(pyarrow.Table.from_pylist(batch, schema))
+        write_rows(temporary, columns, rows)
         temporary.replace(folder / f'{name}.parquet')
+
+
+def write_rows(path: Path, columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a Parquet file.
+
+    Args:
+        path: of the file.
+        columns: type in pyarrow by name.
+        rows: values by name; what is left out is null.
+
+    Raises:
+        MaskomalyError: pyarrow is not installed.
+
+    """
+    pyarrow, parquet = import_pyarrow()
+    schema = pyarrow.schema([(n, getattr(pyarrow, kind)()) for n, kind in columns.items()])
+    rows = iter(rows)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(rows, _ROWS_AT_ONCE)):
+            writer.write_table(pyarrow.Table.from_pylist(batch, schema))
 
 
 def import_pyarrow() -> tuple[Any, Any]:
