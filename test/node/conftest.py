@@ -145,6 +145,7 @@ class Ros:
         self.node = rclpy.create_node('test_peer', context=self.context)
         self.executor.add_node(self.node)
         self._nodes = [self.node]
+        self._clients: dict[str, Any] = {}
 
     def shutdown(self) -> None:
         for node in self._nodes:
@@ -220,11 +221,14 @@ class Ros:
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""
-        client = self.node.create_client(service_type, name)
+        # One client a service: those made and destroyed in quick succession now and then never
+        # find their service.
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = self.node.create_client(service_type, name)
         self.spin_until(client.service_is_ready, f'service {name}')
         future = client.call_async(request)
         self.spin_until(future.done, f'answer of {name}')
-        self.node.destroy_client(client)
         return future.result()
 
     @staticmethod
