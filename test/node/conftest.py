@@ -221,12 +221,12 @@ class Ros:
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""
-        # One client a service: those made and destroyed in quick succession now and then never
-        # find their service.
+        # One client a service, waited for once: after publishers are destroyed, the middleware's
+        # graph now and then no longer lists a service that still answers.
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(service_type, name)
-        self.spin_until(client.service_is_ready, f'service {name}')
+            self.spin_until(client.service_is_ready, f'service {name}')
         future = client.call_async(request)
         self.spin_until(future.done, f'answer of {name}')
         return future.result()
