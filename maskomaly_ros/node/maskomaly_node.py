@@ -296,16 +296,9 @@ def _warm_up(detector: Detector, cameras: int) -> None:
 
 
 def _load_from_checkpoint(load: LoadSettings) -> Detector:
-    from maskomaly_ros.detector import Detector
+    from maskomaly_ros.parameters import load_detector
 
-    return Detector.from_checkpoint(
-        load.checkpoint,
-        queries_file=load.queries_file,
-        backend=load.backend,
-        device=load.device,
-        precision=load.precision,
-        input_size=load.input_size,
-    )
+    return load_detector(load)
 
 
 class _RosLogHandler(logging.Handler):
