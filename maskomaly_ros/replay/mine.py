@@ -28,10 +28,10 @@ import heapq
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import signal
-import socket
 import tempfile
 import threading
 import time
@@ -239,7 +239,7 @@ class _Worker:
             shutil.rmtree(scratch, ignore_errors=True)
         report: BagReport = found['report']
         seconds = time.perf_counter() - start
-        found['report'] = replace(report, seconds=seconds, host=socket.gethostname())
+        found['report'] = replace(report, seconds=seconds, host=platform.node())
         return found
 
     def _replay(self, bag: str, source: Path, out: Path) -> dict[str, Any]:
