@@ -21,6 +21,7 @@ there. The network still sees the whole frame, as it was trained to.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,22 @@ class Region:
     def __init__(self, road: str = '', ego: str = '') -> None:
         self._road = _read(road)
         self._ego = _read(ego)
-        self._size: tuple[int, int] | None = None
-        self._inside = np.empty((0, 0), np.uint8)
+        # Replaced as a whole: replay asks from two threads.
+        self._latest = (0, 0), np.empty((0, 0), np.uint8)
 
     def __bool__(self) -> bool:
         """Whether anything is excluded."""
         return bool(self._road or self._ego)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of both areas: of their polygons, or of the pixels of their pictures."""
+        text = hashlib.sha256()
+        for area in (self._road, self._ego):
+            text.update(repr(area and area.text).encode())
+            if area and area.picture is not None:
+                text.update(repr(area.picture.shape).encode() + area.picture.tobytes())
+        return text.hexdigest()
 
     def inside(self, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the region in frames of a size (height, width): uint8 [H, W], 255 inside.
@@ -102,12 +113,14 @@ class Region:
             MaskomalyError: an area does not fit frames of this size.
 
         """
-        if size != self._size:
+        known, area = self._latest
+        if size != known:
             inside = self._road.rasterize(size) if self._road else np.ones(size, bool)
             if self._ego:
                 inside = inside & ~self._ego.rasterize(size)
-            self._inside, self._size = np.where(inside, np.uint8(255), np.uint8(0)), size
-        return self._inside
+            area = np.where(inside, np.uint8(255), np.uint8(0))
+            self._latest = size, area
+        return area
 
     def apply(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a score map, float32 [H, W], with 0 outside the region.

@@ -22,7 +22,9 @@ latency, and blur what moves fast through the picture: docs/operations.md has th
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -100,6 +102,22 @@ class TemporalFilter:
         self._mean: NDArray[np.float32] | None = None
         self._maps: deque[NDArray[np.float32]] = deque()
         self._ages: NDArray[np.uint8] | None = None
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return what it remembers of the frames so far, for `restore`."""
+        kept: dict[str, Any] = {'stamp': self._stamp, 'thumbnail': self._thumbnail}
+        kept |= {'mean': self._mean, 'ages': self._ages}
+        kept |= {f'map{i}': score for i, score in enumerate(self._maps)}
+        return {name: np.asarray(value) for name, value in kept.items() if value is not None}
+
+    def restore(self, kept: Mapping[str, NDArray[Any]], parameters: TemporalParameters) -> None:
+        """Go on where another filter with the same parameters was saved."""
+        self._parameters = parameters
+        self._stamp = int(kept['stamp']) if 'stamp' in kept else None
+        self._thumbnail, self._mean = kept.get('thumbnail'), kept.get('mean')
+        self._ages = kept.get('ages')
+        count = sum(1 for name in kept if name.startswith('map'))
+        self._maps = deque(kept[f'map{i}'] for i in range(count))
 
     def apply(
         self,

@@ -36,6 +36,7 @@ from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
 from maskomaly_ros.node.outputs import Outputs
 from maskomaly_ros.node.parameters import LiveSettings
+from maskomaly_ros.refinement import refine
 from maskomaly_ros.region import Region
 from maskomaly_ros.temporal import TemporalFilter
 
@@ -51,16 +52,7 @@ class Camera:
 
     def finish(self, detection: Detection, stamp: int, settings: LiveSettings) -> Detection:
         """Return a detection with its score confined to the region and steadied over time."""
-        if not self.region and settings.temporal.is_off:
-            return detection  # and leave the score where it was computed
-        score = self.filter.apply(
-            self.region.apply(detection.score),
-            detection.frame,
-            stamp,
-            detection.config.obstacle_threshold,
-            settings.temporal,
-        )
-        return detection if score is detection.score else detection.with_score(score)
+        return refine(detection, stamp, self.region, self.filter, settings.temporal)
 
 
 @dataclass(frozen=True)

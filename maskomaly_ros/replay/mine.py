@@ -45,7 +45,13 @@ import cv2
 import numpy as np
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.parameters import DEFAULTS, load_detector, load_settings
+from maskomaly_ros.parameters import (
+    DEFAULTS,
+    load_detector,
+    load_settings,
+    read_regions,
+    temporal_parameters,
+)
 from maskomaly_ros.replay import tables
 from maskomaly_ros.replay.drives import Drive, fetch_drive, find_drives, short_hash
 from maskomaly_ros.replay.page import event_thumbnail
@@ -454,7 +460,9 @@ def mine(
     options = options or MineOptions()
     start = time.perf_counter()
     tables.import_pyarrow()
-    load_settings({**DEFAULTS, **options.parameters})
+    values = {**DEFAULTS, **options.parameters}
+    read_regions(load_settings(values))
+    temporal_parameters(values)
     options = replace(options, parameters=_absolute(options.parameters))
     drives = find_drives(sources)
     results = _Results(Path(out).expanduser(), options)
@@ -480,9 +488,19 @@ def mine(
 
 def _absolute(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters whose local paths mean the same in every process."""
-    names = ('checkpoint', 'queries_file')
-    paths = {n: Path(parameters[n]).expanduser() for n in names if parameters.get(n)}
-    return dict(parameters) | {n: str(p.resolve()) for n, p in paths.items() if p.exists()}
+
+    def absolute(text: str) -> str:
+        path = Path(text).expanduser()
+        return str(path.resolve()) if text and path.exists() else text
+
+    found = dict(parameters)
+    for name in ('checkpoint', 'queries_file'):
+        if found.get(name):
+            found[name] = absolute(str(found[name]))
+    for name in ('road_regions', 'ego_regions'):
+        if found.get(name):
+            found[name] = [absolute(region) for region in found[name]]
+    return found
 
 
 class _Fleet:

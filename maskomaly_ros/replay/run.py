@@ -45,6 +45,7 @@ from maskomaly_ros.replay.bags import BagSource, outputs_of
 from maskomaly_ros.replay.events import Event, find_events
 from maskomaly_ros.replay.journal import FrameRecord, Journal, Part, ProblemRecord
 from maskomaly_ros.replay.outputs import Output, Result
+from maskomaly_ros.replay.refinements import Refinements
 from maskomaly_ros.replay.sources import (
     EVERY_CAMERA,
     RawMessage,
@@ -205,12 +206,14 @@ def replay(
         max_pixels=values['max_image_pixels'],
     ) as opened:
         cameras = _cameras(opened, settings.camera_topics)
+        refinements = Refinements(cameras, values, out / WORK / Refinements.name)
         detector = detector or load_detector(settings)
         configure(detector, options.parameters)
-        journal = _open_journal(out, opened, options, detector)
+        journal = _open_journal(out, opened, options, detector, refinements.identity)
         try:
             if not journal.is_complete:
-                run = _Run(out, opened, cameras, options, values, detector, journal)
+                refinements.restore(journal.parts)
+                run = _Run(out, opened, cameras, options, values, detector, refinements, journal)
                 summary = run.run(stop or threading.Event(), progress or _ignore)
             else:
                 summary = _summary(out, journal)
@@ -240,7 +243,11 @@ def _cameras(source: Source, topics: Sequence[str]) -> dict[str, float]:
 
 
 def _open_journal(
-    out: Path, source: Source, options: ReplayOptions, detector: Detector
+    out: Path,
+    source: Source,
+    options: ReplayOptions,
+    detector: Detector,
+    regions: Mapping[str, str],
 ) -> Journal:
     path = out / WORK / 'journal.jsonl'
     if options.restart and path.exists():
@@ -250,7 +257,7 @@ def _open_journal(
             file.unlink()
     elif not path.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MaskomalyError(f'{out} exists, and holds no replay; give a new or an empty folder')
-    identity = {
+    identity: dict[str, Any] = {
         'source': str(source.path.resolve()),
         'files': _fingerprint(source.path),
         'topics': list(source.topics),
@@ -266,6 +273,8 @@ def _open_journal(
             if name not in ('device', 'max_image_pixels', 'autostart', 'camera_topics')
         },
     }
+    if regions:
+        identity['regions'] = dict(regions)
     try:
         return Journal(path, identity)
     except OSError as error:
@@ -320,6 +329,7 @@ class _Run:
         options: ReplayOptions,
         values: Mapping[str, Any],
         detector: Detector,
+        refinements: Refinements,
         journal: Journal,
     ) -> None:
         self._out = out
@@ -328,6 +338,7 @@ class _Run:
         self._cameras = cameras
         self._options = options
         self._detector = detector
+        self._refinements = refinements
         self._journal = journal
         self._settings = writing.Settings(
             values['heatmap_encoding'], values['overlay_opacity'], values['jpeg_quality']
@@ -375,6 +386,7 @@ class _Run:
         if self._finish(outputs) and self._at_end and not self._gave_up:
             self._journal.complete()
             shutil.rmtree(self._work / 'video', ignore_errors=True)
+            self._refinements.clear()
         return _summary(
             self._out,
             self._journal,
@@ -464,7 +476,7 @@ class _Run:
         batch: list[_Read] = []
         waiting: list[_Item] = []  # problems and messages keep their place in the order
         while True:
-            item = self._get(self._read_queue)
+            item = self._checked(self._get(self._read_queue))
             if isinstance(item, _Read):
                 batch.append(item)
             if item is not None:
@@ -487,6 +499,20 @@ class _Run:
                 _LOG.error('the network failed %d times running; giving up', failures)
                 self._gave_up = True
                 return
+
+    def _checked(self, item: _Item) -> _Item:
+        """Return an item, or the problem of a frame that its region does not fit."""
+        if not isinstance(item, _Read):
+            return item
+        frame = item.frame
+        try:
+            self._refinements.check(self._camera_of(frame), frame)
+        except MaskomalyError as error:  # before the network has worked in vain
+            return ProblemRecord(frame.index, frame.name, 'reading', str(error))
+        return item
+
+    def _camera_of(self, frame: SourceFrame) -> str:
+        return frame.topic or next(iter(self._cameras))
 
     def _run_network(self, batch: Sequence[_Read]) -> list[_Done]:
         start = time.perf_counter()
@@ -525,6 +551,8 @@ class _Run:
                 if item is None:
                     break
                 self._check_disk()
+                if isinstance(item, _Done):
+                    item = self._refined(item)
                 pending.append((item, self._submit(item, threads)))
                 settle(_WINDOW)
                 if isinstance(item, _Done):
@@ -563,6 +591,16 @@ class _Run:
         self._gave_up = True
         self._halt.set()
 
+    def _refined(self, item: _Done) -> _Done:
+        if not self._refinements:
+            return item
+        start = time.perf_counter()
+        frame = item.read.frame
+        detection = self._refinements.apply(self._camera_of(frame), frame, item.detection)
+        name = Refinements.name
+        self._busy[name] = self._busy.get(name, 0.0) + time.perf_counter() - start
+        return replace(item, detection=detection)
+
     def _submit(
         self, item: _Item, threads: Mapping[Output, ThreadPoolExecutor]
     ) -> list[Future[float]]:
@@ -571,8 +609,7 @@ class _Run:
         if not isinstance(item, _Done):
             return []
         frame = item.read.frame
-        camera = frame.topic or next(iter(self._cameras))
-        result = Result(frame, camera, item.detection, self._settings)
+        result = Result(frame, self._camera_of(frame), item.detection, self._settings)
         start = time.perf_counter()
         if threads:  # made once, here, as outputs would make them at the same time
             result.detection.obstacles  # noqa: B018
@@ -606,7 +643,7 @@ class _Run:
         timings = {k: v / item.network_share for k, v in detection.timings.items()}
         return FrameRecord(
             index=frame.index,
-            camera=frame.topic or next(iter(self._cameras)),
+            camera=self._camera_of(frame),
             stamp_ns=frame.stamp_ns,
             name=frame.name,
             width=frame.image.shape[1],
@@ -634,13 +671,16 @@ class _Run:
         number = len(self._journal.parts)
         closing = {o.name: t.submit(o.close_part, number) for o, t in threads.items()}
         files = {name: future.result() for name, future in closing.items()}
+        kept = self._refinements.save(number)
+        if kept is not None:
+            files[Refinements.name] = kept
         self._journal.add_part(Part(number, self._next_index, self._messages, files))
+        self._refinements.clear(keep=kept)
 
     def _check_disk(self) -> None:
         free = shutil.disk_usage(self._work).free
-        needed = _RESERVE_BYTES + sum(
-            p.stat().st_size for p in (self._work / 'video').glob('*.mp4')
-        )
+        needed = _RESERVE_BYTES + self._refinements.size_bytes()
+        needed += sum(p.stat().st_size for p in (self._work / 'video').glob('*.mp4'))
         if free < needed:
             raise _DiskFullError(
                 f'{self._out} has {free >> 20} MB free, and closing what is open needs '

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from maskomaly_ros.node.maskomaly_node import _load_from_checkpoint
 from maskomaly_ros.parameters import read_parameters
@@ -31,21 +33,86 @@ from maskomaly_ros.replay.run import ReplayOptions, replay
 
 highlevel = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')
 
-COUNT = 3
+HEIGHT, WIDTH = 96, 128
 NAMES = ('heatmap', 'mask', 'overlay', 'overlay/compressed')
+CAMERAS = ('/front/image_raw', '/rear/image_raw')
+REGIONS = {
+    'road_regions': ['0,95 40,10 90,10 127,95', ''],
+    'ego_regions': ['50,80 70,80 70,95 50,95', '0,0 127,0 127,20 0,20; 0,70 20,70 20,95'],
+}
+EXPONENTIAL = {'temporal_filter': 'exponential', 'temporal_weight': 0.375}
+MEDIAN = {'temporal_filter': 'median', 'temporal_window': 5}
+HELD_BACK = {'minimum_obstacle_frames': 3}
+# Seconds, with a gap, a jump backwards and a stamp that nobody set.
+STAMPS = (10.0, 10.1, 10.2, 10.3, 12.0, 12.1, 12.2, 3.0, 0.0, 0.1, 0.2)
 
 
-def arrived(listener: Any, count: int) -> bool:
-    return len(listener.messages) >= count
+def drive(seed: int) -> list[NDArray[np.uint8]]:
+    """Draw a still scene with a square that wanders, and one cut to another scene."""
+    random = np.random.default_rng(seed)
+    scenes = [
+        cv2.resize(random.integers(low, low + 140, (6, 8, 3), np.uint8), (WIDTH, HEIGHT))
+        for low in (0, 110)
+    ]
+    frames = []
+    for index in range(len(STAMPS)):
+        frame = scenes[index >= 6].copy()
+        frame[30:50, 5 * index : 5 * index + 30] = random.integers(0, 256, 3)
+        frames.append(frame)
+    return frames
 
 
-def test_replay_and_node_give_the_same(ros: Any, tmp_path: Path, tiny_checkpoint: Path) -> None:
+def write_bag(path: Path, frames: dict[str, list[NDArray[np.uint8]]]) -> None:
+    """Write a bag with the frames of cameras in turn."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    image, types = 'sensor_msgs/msg/Image', store.types
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {t: writer.add_connection(t, image, typestore=store) for t in frames}
+        for index, seconds in enumerate(STAMPS):
+            stamp = types['builtin_interfaces/msg/Time'](*divmod(round(seconds * 1e9), 10**9))
+            header = types['std_msgs/msg/Header'](stamp, 'front_camera')
+            for number, (topic, pictures) in enumerate(frames.items()):
+                bgr = np.ascontiguousarray(pictures[index][..., ::-1]).reshape(-1)
+                message = types[image](header, HEIGHT, WIDTH, 'bgr8', 0, 3 * WIDTH, bgr)
+                received_ns = 10**18 + index * 10**8 + number
+                writer.write(connections[topic], received_ns, store.serialize_cdr(message, image))
+
+
+def published(bag: Path, camera: str) -> dict[str, list[Any]]:
+    """Return our messages in a bag by the name of their topic."""
+    found: dict[str, list[Any]] = {name: [] for name in NAMES}
+    with highlevel.AnyReader([bag]) as reader:
+        for connection, _, data in reader.messages():
+            place, _, name = connection.topic.partition('/anomaly/')
+            if name and place == camera.removesuffix('/image_raw'):
+                found[name].append(reader.deserialize(data, connection.msgtype))
+    return found
+
+
+def arrived(listeners: Sequence[Any], count: int) -> bool:
+    return all(len(listener.messages) >= count for listener in listeners)
+
+
+@pytest.mark.parametrize(
+    'steady',
+    [
+        pytest.param({}, id='plain'),
+        pytest.param(REGIONS | EXPONENTIAL, id='regions and exponential'),
+        pytest.param(MEDIAN | HELD_BACK, id='median and held back'),
+    ],
+)
+def test_replay_and_node_give_the_same(
+    ros: Any, tmp_path: Path, tiny_checkpoint: Path, steady: dict[str, Any]
+) -> None:
     """The same parameter file, the same frames: one over DDS, the other from files."""
     from sensor_msgs.msg import CompressedImage, Image
 
     parameters = tmp_path / 'parameters.yaml'
     content = {
-        'camera_topics': ['/front/image_raw'],
+        'camera_topics': list(CAMERAS),
         'checkpoint': str(tiny_checkpoint),
         'device': 'cpu',
         'anomalous_queries': [1, 4],
@@ -54,44 +121,55 @@ def test_replay_and_node_give_the_same(ros: Any, tmp_path: Path, tiny_checkpoint
         'jpeg_quality': 60,
         'heatmap_encoding': '32FC1',
     }
-    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': content}}))
-    random = np.random.default_rng(5)
-    frames = [
-        cv2.resize(random.integers(0, 256, (6, 8, 3), np.uint8), (128, 96)) for _ in range(COUNT)
-    ]
-    folder = tmp_path / 'frames'
-    folder.mkdir()
-    for index, frame in enumerate(frames):
-        cv2.imwrite(str(folder / f'{index}.png'), frame[..., ::-1])
-    options = ReplayOptions(('bag',), bag_topics=NAMES, parameters=read_parameters(parameters))
-    summary = replay(folder, tmp_path / 'out', options)
-    assert (summary.frames, summary.problems) == (COUNT, ())
-    offline: dict[str, list[Any]] = {name: [] for name in NAMES}
-    with highlevel.AnyReader([tmp_path / 'out' / 'bag']) as reader:
-        for connection, _, data in reader.messages():
-            if '/anomaly/' in connection.topic:
-                name = connection.topic.removeprefix('/front/anomaly/')
-                offline[name].append(reader.deserialize(data, connection.msgtype))
+
+    def replayed(out: Path, values: dict[str, Any]) -> Path:
+        parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': values}}))
+        options = ReplayOptions(
+            ('bag',), CAMERAS, bag_topics=NAMES, parameters=read_parameters(parameters)
+        )
+        summary = replay(tmp_path / 'drive', out, options)
+        assert (summary.frames, summary.problems) == (2 * len(STAMPS), ())
+        return out / 'bag'
+
+    frames = {camera: drive(seed) for seed, camera in enumerate(CAMERAS, start=5)}
+    write_bag(tmp_path / 'drive', frames)
+    plain = replayed(tmp_path / 'plain', content)
+    bag = replayed(tmp_path / 'out', content | steady)
 
     ros.maskomaly(
+        *CAMERAS,
         arguments=['--params-file', str(parameters)],
         load_detector=_load_from_checkpoint,
         start=False,
     ).autostart()
     kinds = {name: CompressedImage if 'compressed' in name else Image for name in NAMES}
-    listeners = {n: ros.listen(f'/front/anomaly/{n}', kind) for n, kind in kinds.items()}
-    camera = ros.camera('/front/image_raw', reliable=True)
-    for index, frame in enumerate(frames):
-        camera.publish(ros.image(index + 1, frame))
-        for name, listener in listeners.items():
-            ros.spin_until(partial(arrived, listener, index + 1), f'{name} {index}')
-    for name, listener in listeners.items():
-        assert len(listener.messages) == len(offline[name]) == COUNT
-        for live, stored in zip(listener.messages, offline[name], strict=True):
-            assert bytes(live.data) == bytes(stored.data), name
-            if name != 'overlay/compressed':
-                for field in ('height', 'width', 'encoding', 'step', 'is_bigendian'):
-                    assert getattr(live, field) == getattr(stored, field)
-            else:
-                assert live.format == stored.format
-    assert len({bytes(m.data) for m in offline['heatmap']}) == COUNT  # not all alike
+    listeners = {
+        (camera, name): ros.listen(camera.replace('image_raw', f'anomaly/{name}'), kind)
+        for camera in CAMERAS
+        for name, kind in kinds.items()
+    }
+    drivers = {camera: ros.camera(camera, reliable=True) for camera in CAMERAS}
+    for index, seconds in enumerate(STAMPS):
+        for camera, driver in drivers.items():
+            driver.publish(ros.image(round(seconds * 1e9), frames[camera][index]))
+            mine = [listener for key, listener in listeners.items() if key[0] == camera]
+            ros.spin_until(partial(arrived, mine, index + 1), f'{camera} {index}')
+    changed = 0
+    for camera in CAMERAS:
+        offline, before = published(bag, camera), published(plain, camera)
+        for name in NAMES:
+            live = listeners[camera, name].messages
+            assert len(live) == len(offline[name]) == len(STAMPS)
+            for here, there in zip(live, offline[name], strict=True):
+                assert bytes(here.data) == bytes(there.data), name
+                same = ('format',) if 'compressed' in name else (
+                    'height', 'width', 'encoding', 'step', 'is_bigendian'
+                )  # fmt: skip
+                assert all(getattr(here, field) == getattr(there, field) for field in same)
+        changed += sum(
+            bytes(a.data) != bytes(b.data)
+            for name in ('heatmap', 'mask')
+            for a, b in zip(offline[name], before[name], strict=True)
+        )
+        assert len({bytes(m.data) for m in offline['heatmap']}) > 1  # not all alike
+    assert bool(changed) is bool(steady)

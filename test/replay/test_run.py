@@ -500,3 +500,89 @@ def test_bag_written_by_us_is_read_without_our_own_topics(
     shutil.rmtree(tmp_path / 'out')
     line = (tmp_path / 'again' / '.replay' / 'journal.jsonl').read_text().splitlines()[0]
     assert json.loads(line)['identity']['topics'] == [FRONT, REAR]
+
+
+# --- regions and temporal filters --------------------------------------------------------------
+
+STEADY = {'temporal_filter': 'median', 'temporal_window': 5, 'minimum_obstacle_frames': 3}
+
+
+def test_rerun_goes_on_with_what_the_filters_remember(
+    bags: Any, detector: Detector, tmp_path: Path
+) -> None:
+    source = bags.write()
+    regions = {
+        'camera_topics': [FRONT, REAR],
+        'ego_regions': ['0,0 30,0 30,47 0,47', ''],
+    }
+    for number, steady in enumerate(
+        (STEADY, {'temporal_filter': 'exponential', 'temporal_weight': 0.25})
+    ):
+        options = ReplayOptions(('bag', 'csv'), parameters={**regions, **steady})
+        out, whole = tmp_path / f'out{number}', tmp_path / f'whole{number}'
+        for frames in (7, 16):
+            callback = StopAfter(frames)
+            summary = replay(
+                source, out, options, detector=detector, stop=callback.stop, progress=callback
+            )
+            assert not summary.is_complete
+            assert len(list((out / '.replay' / 'filters').iterdir())) == 1
+        replay(source, out, options, detector=detector)
+        replay(source, whole, options, detector=detector)
+        mine, theirs = messages(out / 'bag'), messages(whole / 'bag')
+        assert [(m[0], m[1], m[3]) for m in mine] == [(m[0], m[1], m[3]) for m in theirs]
+        assert not list((out / '.replay' / 'filters').iterdir())
+        masks = [m[2].data.reshape(48, 64) for m in mine if m[0] == '/front/anomaly/mask']
+        assert any(mask.any() for mask in masks)
+        assert not any(mask[:, :31].any() for mask in masks)  # the vehicle itself
+        assert any(
+            m[2].data.reshape(48, 64)[:, :31].any() for m in mine if m[0] == '/rear/anomaly/mask'
+        )
+
+
+def test_obstacle_is_held_back(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source = bags.write()
+    options = ReplayOptions(('csv',), parameters={'minimum_obstacle_frames': 3})
+    replay(source, tmp_path / 'out', options, detector=detector)
+    counts = [int(r['obstacles']) for r in rows(tmp_path / 'out') if r['camera'] == FRONT]
+    # the box is away in every tenth frame
+    assert counts == 2 * ([0, 0] + 7 * [1] + [0])
+
+
+def test_lost_filter_state_is_an_error(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, out = bags.write(), tmp_path / 'out'
+    options = ReplayOptions(('csv',), parameters=STEADY)
+    callback = StopAfter(5)
+    replay(source, out, options, detector=detector, stop=callback.stop, progress=callback)
+    (state,) = (out / '.replay' / 'filters').iterdir()
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(MaskomalyError, match=r'0.npz, which temporal filters .*--restart'):
+        replay(source, out, options, detector=detector)
+
+
+def test_regions_that_do_not_fit_are_named(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source = bags.write(count=3)
+    corners = ['0,0 639,0 639,479', '']
+    parameters = {'camera_topics': [FRONT, REAR], 'road_regions': corners}
+    options = ReplayOptions(('csv',), parameters=parameters)
+    summary = replay(source, tmp_path / 'out', options, detector=detector)
+    assert (summary.frames, len(summary.problems)) == (3, 3)
+    assert 'reaches to 639,479, but the frame has 64 x 48' in summary.problems[0].reason
+    assert detector.network.seen == 3  # type: ignore[attr-defined]
+    parameters = {'camera_topics': [FRONT], 'road_regions': ['0,0 63,0 63,47']}
+    with pytest.raises(MaskomalyError, match=f'{REAR} is not among them'):
+        replay(source, tmp_path / 'b', ReplayOptions(('csv',), parameters=parameters))
+    parameters['road_regions'] = ['nothing.png']
+    with pytest.raises(MaskomalyError, match=r'nothing\.png cannot be read'):
+        replay(source, tmp_path / 'b', ReplayOptions(('csv',), parameters=parameters))
+
+
+def test_changed_region_is_another_replay(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, picture = bags.write(count=2), tmp_path / 'ego.png'
+    cv2.imwrite(str(picture), np.zeros((48, 64, 3), np.uint8))
+    parameters = {'camera_topics': [FRONT, REAR], 'ego_regions': [str(picture), '']}
+    options = ReplayOptions(('csv',), parameters=parameters)
+    replay(source, tmp_path / 'out', options, detector=detector)
+    cv2.imwrite(str(picture), np.full((48, 64, 3), 255, np.uint8))
+    with pytest.raises(MaskomalyError, match='regions was'):
+        replay(source, tmp_path / 'out', options, detector=detector)
