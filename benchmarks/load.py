@@ -50,7 +50,7 @@ from maskomaly_ros.errors import MaskomalyError
 
 CAMERAS = ('front', 'rear', 'left', 'right')
 SIZE = (1080, 1920)
-OUTCOMES = ('processed', 'replaced', 'bad', 'failed', 'stale', 'unwanted')
+OUTCOMES = ('processed', 'replaced', 'bad', 'failed', 'stale', 'frozen', 'unwanted')
 _TRANSPORT = 0.1  # seconds that a frame and its mask may take on their ways
 _GROWTH = 0.05  # of memory, that is still flat
 

@@ -84,7 +84,7 @@ EXPECTED = {
     'frozen': ('frozen',),
     'two publishers': ('publishers',),
 }
-_OUTCOMES = ('processed', 'replaced', 'bad', 'failed', 'stale', 'unwanted')
+_OUTCOMES = ('processed', 'replaced', 'bad', 'failed', 'stale', 'frozen', 'unwanted')
 _CONFIGURE, _CLEANUP, _ACTIVATE, _DEACTIVATE = 1, 2, 3, 4
 
 

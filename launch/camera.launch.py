@@ -69,6 +69,17 @@ ARGUMENTS = [
         description='Whether time comes from /clock.' + AS_IN_FILE,
     ),
     DeclareLaunchArgument(
+        'respawn',
+        default_value='false',
+        choices=BOOLEANS,
+        description='Whether the process is started again when it ends, for whatever reason.',
+    ),
+    DeclareLaunchArgument(
+        'respawn_delay',
+        default_value='2.0',
+        description='Seconds between the end of the process and its new start.',
+    ),
+    DeclareLaunchArgument(
         'log_level',
         default_value='info',
         choices=['debug', 'info', 'warn', 'error', 'fatal'],
@@ -109,6 +120,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
         output='screen',
         emulate_tty=True,
+        # Values and not substitutions, which these take in newer distributions only.
+        respawn=context.launch_configurations['respawn'] == 'true',
+        respawn_delay=read_seconds('respawn_delay', context),
     )
     rviz = Node(
         package='rviz2',
@@ -119,6 +133,18 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         condition=IfCondition(LaunchConfiguration('rviz')),
     )
     return [node, rviz]
+
+
+def read_seconds(name: str, context: LaunchContext) -> float:
+    """Return the value of an argument that is a time."""
+    text = context.launch_configurations[name]
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= 3600.0:
+        raise RuntimeError(f'{name} is {text!r}; it must be a number of seconds up to 3600')
+    return seconds
 
 
 def read_topics(text: str) -> list[str]:

@@ -72,9 +72,9 @@ def test_cameras_have_the_promised_arguments() -> None:
     arguments = declared_arguments(CAMERA)
     assert set(arguments) == {
         'params_file', 'camera_topics', 'checkpoint', 'device', 'autostart', 'namespace',
-        'use_sim_time', 'log_level', 'rviz',
+        'use_sim_time', 'respawn', 'respawn_delay', 'log_level', 'rviz',
     }  # fmt: skip
-    for name in ('device', 'autostart', 'use_sim_time', 'log_level', 'rviz'):
+    for name in ('device', 'autostart', 'use_sim_time', 'respawn', 'log_level', 'rviz'):
         assert 'choices' in arguments[name], name
 
 
@@ -305,6 +305,27 @@ def test_a_wrong_choice_is_refused(installation: Installation) -> None:
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0
     assert "['', 'auto', 'cpu', 'cuda']" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('delay', ['soon', '-1', 'nan'])
+def test_a_wrong_delay_is_refused(installation: Installation, delay: str) -> None:
+    with installation.launch(CAMERA, respawn='true', respawn_delay=delay) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode != 0
+    assert f"respawn_delay is '{delay}'" in output
+
+
+@pytest.mark.slow
+def test_a_node_that_ends_is_started_again(installation: Installation, tmp_path: Path) -> None:
+    starts = tmp_path / 'starts'
+    installation.add_executable(
+        'lib/maskomaly_ros/maskomaly_node',
+        f'echo x >> {starts}; [ $(wc -l < {starts}) -lt 3 ] && exit 1; '
+        f'touch {tmp_path}/third; exec sleep 60',
+    )
+    with installation.launch(CAMERA, respawn='true', respawn_delay='0.1'):
+        wait_for(tmp_path / 'third')
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def _follow(processes: ChildProcesses, stream: Stream, progress: Progress) -> Ru
 
 def _is_idle(counts: dict[str, Any]) -> bool:
     """Return whether the node, by its diagnostics, is done with all frames it received."""
-    outcomes = ('processed', 'replaced', 'bad', 'failed', 'unwanted')
+    outcomes = ('processed', 'replaced', 'bad', 'failed', 'stale', 'frozen', 'unwanted')
     return bool(counts['received'] == sum(counts.get(name, 0) for name in outcomes))
 
 

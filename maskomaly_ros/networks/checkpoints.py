@@ -35,6 +35,7 @@ from maskomaly_ros.networks.official_config import OfficialConfig, read_config
 _LOG = logging.getLogger(__name__)
 _BUNDLED = {'demo': Path(__file__).parent / 'demo'}
 _WEIGHTS = ('model.safetensors', 'model-*.safetensors', 'pytorch_model.bin', 'pytorch_model-*.bin')
+_MOST_CONFIG_BYTES = 1 << 20  # those of published checkpoints have less than 100 KB
 _OFFICIAL_SUFFIXES = ('.pkl', '.pth', '.pt')
 _HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
 
@@ -54,6 +55,12 @@ class CheckpointFolder:
     path: Path
     sha256: str
 
+    @property
+    def weights(self) -> list[Path]:
+        """The files with its weights."""
+        found = (sorted(self.path.glob(pattern)) for pattern in _WEIGHTS)
+        return next(filter(None, found), [])
+
 
 @dataclass(frozen=True)
 class CheckpointFile:
@@ -71,6 +78,11 @@ class CheckpointFile:
     path: Path
     sha256: str
     config: OfficialConfig
+
+    @property
+    def weights(self) -> list[Path]:
+        """The file with its weights."""
+        return [self.path]
 
 
 def find_checkpoint(
@@ -119,6 +131,11 @@ def find_checkpoint(
 def _folder(name: str, path: Path) -> CheckpointFolder:
     if not (path / 'config.json').is_file():
         raise MaskomalyError(f'checkpoint folder {path} has no config.json')
+    if (size := (path / 'config.json').stat().st_size) > _MOST_CONFIG_BYTES:
+        raise MaskomalyError(
+            f'{path / "config.json"} has {size} bytes; a configuration of a network has '
+            f'{_MOST_CONFIG_BYTES} at most'
+        )
     for pattern in _WEIGHTS:
         files = sorted(path.glob(pattern))
         if files:
@@ -132,7 +149,12 @@ def _own_name(path: Path) -> str | None:
     """Return the name that a converted checkpoint carries along, however its folder is called."""
     try:
         name = json.loads((path / 'config.json').read_text(encoding='utf-8'))['maskomaly_name']
-    except (ValueError, KeyError, TypeError):  # loading it says what is wrong, if anything is
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ):  # loading it says what is wrong, if anything is
         return None
     return name if isinstance(name, str) else None
 

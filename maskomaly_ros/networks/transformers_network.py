@@ -33,6 +33,7 @@ from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.compilation import compiled
 from maskomaly_ros.networks.deformable_attention import fuse_deformable_attention
 from maskomaly_ros.networks.devices import autocast_dtype
+from maskomaly_ros.networks.limits import check_content, check_size
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.preprocessing import InputSize
 from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
@@ -148,6 +149,7 @@ def load_model(
     with quiet_transformers():
         config = model_config(checkpoint)
         try:
+            check_size(config, checkpoint.weights, f'the configuration of {checkpoint.path}')
             if isinstance(checkpoint, CheckpointFile):
                 weights = transformers_weights(read_weights(checkpoint.path), config)
                 source, options = None, {'state_dict': weights}
@@ -202,6 +204,7 @@ def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Mask2FormerCo
                     f'checkpoint {folder} is a {content.get("model_type")!r} model; '
                     'a Mask2Former (model_type "mask2former") is needed'
                 )
+            check_content(content, str(folder / 'config.json'))
             return Mask2FormerConfig.from_dict(content)
         except MaskomalyError:
             raise
@@ -219,7 +222,13 @@ def class_names(config: Mask2FormerConfig) -> tuple[str, ...]:
 def own_input_size(config: Mask2FormerConfig) -> InputSize:
     """Return the input size that a checkpoint brings, else the official one."""
     own = getattr(config, 'maskomaly_input_size', None)
-    return InputSize(*own) if own else InputSize()
+    if own is None:
+        return InputSize()
+    if not (isinstance(own, list | tuple) and len(own) == 2 and {*map(type, own)} == {int}):
+        raise MaskomalyError(
+            f'maskomaly_input_size in config.json is {own!r}; it must be two whole numbers'
+        )
+    return InputSize(*own)
 
 
 @contextmanager

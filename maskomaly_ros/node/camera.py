@@ -80,7 +80,7 @@ def resolve_camera_topics(node: Node, topics: Sequence[str]) -> tuple[CameraTopi
 class Counts:
     """What became of the frames of a camera since the node was configured.
 
-    received = processed + replaced + bad + failed + stale + unwanted + those under way.
+    received = processed + replaced + bad + failed + stale + frozen + unwanted + those under way.
 
     Attributes:
         received: frames that arrived.
@@ -89,6 +89,7 @@ class Counts:
         bad: frames that could not be decoded.
         failed: frames that the network or the publishing failed on.
         stale: frames that were older than max_age when their turn came.
+        frozen: frames of a frozen picture, where results of those are withheld.
         unwanted: frames that came while nobody listened to their results.
 
     """
@@ -99,6 +100,7 @@ class Counts:
     bad: int = 0
     failed: int = 0
     stale: int = 0
+    frozen: int = 0
     unwanted: int = 0
 
 
@@ -114,6 +116,7 @@ class CameraStream:
         self.topic = topic
         self._lock = threading.Lock()
         self._waiting: bytes | None = None
+        self._waiting_frozen = self._frozen = 0.0
         self._counts = Counts()
         self.restart()
 
@@ -139,12 +142,20 @@ class CameraStream:
                 self._count('replaced')
             self._waiting = serialized
             self._arrivals.note(serialized, time.monotonic(), clock)
+            self._waiting_frozen = self._arrivals.frozen
 
     def take(self) -> bytes | None:
         """Return the frame that waits, if any; the caller must say what became of it."""
         with self._lock:
             serialized, self._waiting = self._waiting, None
+            self._frozen = self._waiting_frozen
             return serialized
+
+    @property
+    def frozen(self) -> float:
+        """Seconds for which its picture had arrived when the frame taken last did."""
+        with self._lock:
+            return self._frozen
 
     def mark_processed(self, latency: float) -> None:
         """Count a taken frame as processed, with the seconds since its stamp."""
@@ -170,6 +181,12 @@ class CameraStream:
         with self._lock:
             self._count('stale')
             self._say_of_newest(stale=age)
+
+    def mark_frozen(self) -> None:
+        """Count a taken frame as one whose picture is frozen."""
+        with self._lock:
+            self._count('frozen')
+            self._say_of_newest()
 
     def mark_unwanted(self) -> None:
         """Count a taken frame as one whose results nobody wanted."""

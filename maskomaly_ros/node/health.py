@@ -44,6 +44,7 @@ class Limits:
         rate_warn: frames that have to arrive each second.
         rate_error: frames that have to arrive each second.
         frozen_after: seconds of the same picture.
+        withhold_frozen: frames of a picture that is frozen are not processed.
 
     """
 
@@ -53,6 +54,11 @@ class Limits:
     rate_warn: float = 0.0
     rate_error: float = 0.0
     frozen_after: float = 3.0
+    withhold_frozen: bool = False
+
+    def is_frozen(self, seconds: float) -> bool:
+        """Say whether so many seconds of the same picture are too many."""
+        return 0 < self.frozen_after < seconds
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,10 @@ def conditions(seen: Observations, limits: Limits) -> list[Condition]:
         found.append(Condition(ERROR, 'error rate', _below(seen.input_rate, limits.rate_error)))
     elif seen.input_rate < limits.rate_warn:
         found.append(Condition(WARN, 'warn rate', _below(seen.input_rate, limits.rate_warn)))
-    if 0 < limits.frozen_after < seen.frozen:
-        found.append(Condition(ERROR, 'frozen', f'the same picture for {seen.frozen:.1f} s'))
+    if limits.is_frozen(seen.frozen):
+        withheld = '; results are withheld' if limits.withhold_frozen else ''
+        detail = f'the same picture for {seen.frozen:.1f} s{withheld}'
+        found.append(Condition(ERROR, 'frozen', detail))
     if seen.publishers > 1:
         found.append(Condition(WARN, 'publishers', f'{seen.publishers} send on one topic'))
     if seen.clock:

@@ -298,6 +298,11 @@ _DECLARATIONS = {
         3.0,
         limits=_SECONDS,
     ),
+    'withhold_frozen': _Declaration(
+        Type.BOOL,
+        'Do not process frames of a camera that is frozen, so that nothing is published for them.',
+        False,
+    ),
     'autostart': _Declaration(
         Type.BOOL,
         'Configure and activate when the process starts.',

@@ -217,6 +217,15 @@ class Worker:
                     f'{max_age:g} s ({stream.counts.stale} stale of {stream.counts.received})'
                 )
             return None
+        if settings.limits.withhold_frozen and settings.limits.is_frozen(stream.frozen):
+            stream.mark_frozen()
+            if self._may_log(f'frozen {stream.topic.name}'):
+                self._log.warning(
+                    f'{stream.topic.name}: frame withheld: the same picture for '
+                    f'{stream.frozen:.1f} s ({stream.counts.frozen} frozen of '
+                    f'{stream.counts.received})'
+                )
+            return None
         try:
             header, picture = decode_frame(
                 serialized,

@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -238,6 +239,40 @@ class TestLoading:
         config['encoder_layers'] = 2
         (folder / 'config.json').write_text(json.dumps(config))
         with pytest.raises(MaskomalyError, match=r'missing \[.*encoder\.layers\.1'):
+            load_network(folder, device='cpu')
+
+    @pytest.mark.parametrize(
+        ('change', 'message'),
+        [
+            ({'num_queries': 10**12}, 'num_queries is 1000000000000; numbers up to'),
+            ({'init_std': 1e300}, 'init_std is 1e'),
+            ({'num_labels': 10**9, 'id2label': None}, 'num_labels is 1000000000'),
+            ({'hidden_dim': 16384, 'feature_size': 16384}, 'network that is too large'),
+            ({'encoder_layers': 65536, 'hidden_dim': 1}, 'network that is too large'),
+            ({'backbone_config': None, 'backbone': 'a/b'}, "backbone is 'a/b', which would be"),
+            ({'backbone_config': {'model_type': 'timm_backbone', 'backbone': 'x'}}, 'fetched'),
+            ({'backbone_config': {'_attn_implementation': 'a/b'}}, "'a/b', code that would be"),
+            ({'architectures': ['x' * (1 << 20)]}, 'a configuration of a network has'),
+            ({'maskomaly_input_size': ['a', 'b']}, r"\['a', 'b'\]; it must be two whole numbers"),
+            ({'maskomaly_input_size': [64, 10**5]}, 'numbers up to'),
+            ({'maskomaly_input_size': [64, 20000]}, '64 x 20000 is out of range'),
+        ],
+    )
+    def test_configurations_that_ask_for_too_much(
+        self, tiny_checkpoint: Path, tmp_path: Path, change: dict[str, Any], message: str
+    ) -> None:
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / 'copy')
+        config = json.loads((folder / 'config.json').read_text())
+        (folder / 'config.json').write_text(json.dumps({**config, **change}))
+        with pytest.raises(MaskomalyError, match=message):
+            load_network(folder, device='cpu')
+
+    def test_a_configuration_nested_without_end(
+        self, tiny_checkpoint: Path, tmp_path: Path
+    ) -> None:
+        folder = shutil.copytree(tiny_checkpoint, tmp_path / 'copy')
+        (folder / 'config.json').write_text('[' * 500_000)
+        with pytest.raises(MaskomalyError, match='cannot be loaded'):
             load_network(folder, device='cpu')
 
     def test_another_kind_of_model(self, tiny_checkpoint: Path, tmp_path: Path) -> None:

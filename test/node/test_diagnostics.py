@@ -129,7 +129,7 @@ def test_the_life_of_two_cameras(ros: Any, network: Any, monkeypatch: pytest.Mon
     assert 0 < latencies[0] <= latencies[1] < 30_000
     assert float(values['age of last frame (s)']) < 1
     assert (values['clock'], values['publishers'], values['results wanted']) == ('OK', '1', 'yes')
-    outcomes = ['processed', 'replaced', 'bad', 'failed', 'stale', 'unwanted']
+    outcomes = ['processed', 'replaced', 'bad', 'failed', 'stale', 'frozen', 'unwanted']
     under_way = int(values['received']) - sum(int(values[name]) for name in outcomes)
     assert 0 <= under_way <= 2, 'one waits, and one is processed'
     _, values = reader.wait_for(NETWORK, 'active', both)

@@ -194,6 +194,38 @@ def test_frames_too_old_are_met_with_silence(ros: Any, network: Any) -> None:
     assert node.streams[0].observe().stale is None
 
 
+def test_a_frozen_picture_is_met_with_silence_where_that_is_wanted(
+    ros: Any, network: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pair = Pair(ros, frozen_after=0.05)
+    node = pair.node
+    camera = ros.camera(FRONT)
+    sent = 0
+
+    def send(picture: Any = None) -> None:
+        nonlocal sent
+        sent += 1
+        camera.publish(ros.image(sent, picture))
+        ros.spin_until(lambda: counts(node).get('received') == sent and not under_way(node))
+
+    send()
+    while node.streams[0].observe().frozen < 0.1:
+        send()
+    assert counts(node) == {'received': sent, 'processed': sent}, 'by default it is but reported'
+    assert node.set_parameters_atomically([Parameter('withhold_frozen', value=True)]).successful
+    network.forget()
+    processed = sent
+    for _ in range(3):
+        send()
+    assert counts(node) == {'received': sent, 'processed': processed, 'frozen': 3}
+    assert not network.batches
+    pair.check_rear()
+    send(ros.picture(red=False))
+    ros.spin_until(lambda: stamps(pair.mask)[-1] == sent, 'the picture that changed')
+    assert stamps(pair.mask)[-2] == processed
+    assert 'frame withheld: the same picture for' in capfd.readouterr().err
+
+
 def test_a_bag_that_loops_in_simulated_time(ros: Any) -> None:
     node = ros.maskomaly(use_sim_time=True, max_age=0.5)
     mask = ros.listen('/front/anomaly/mask')

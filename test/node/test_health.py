@@ -101,6 +101,12 @@ def test_limits_of_zero_are_off() -> None:
     assert [(c.level, c.state) for c in conditions(never, off)] == [(WARN, 'not received')]
 
 
+def test_it_is_said_that_results_of_a_frozen_camera_are_withheld() -> None:
+    seen = Observations(**{**GOOD, 'frozen': 3.5})
+    found = conditions(seen, Limits(withhold_frozen=True))
+    assert [str(c) for c in found] == ['frozen: the same picture for 3.5 s; results are withheld']
+
+
 def test_rates_follow_what_happens() -> None:
     rate = Rate()
     assert rate.hertz(0.0) == 0.0

@@ -1,0 +1,118 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Limits on what a configuration may ask for before anything is built from it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.modules import module
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+
+from maskomaly_ros.errors import MaskomalyError
+
+_MOST = 1 << 16  # the largest number that a configuration has a use for is 12544
+_MOST_PARTS = 100_000  # Swin-L has 1412
+_WITHOUT_WEIGHTS = 1 << 24  # numbers that are computed, not loaded; Swin-L has 497,684
+
+
+def check_content(content: Any, origin: str) -> None:
+    """Refuse what would be fetched from elsewhere, and numbers that no network needs.
+
+    Args:
+        content: of a config.json.
+        origin: what to call it in messages.
+
+    Raises:
+        MaskomalyError: the message names the entry.
+
+    """
+    for name, value in _entries(content, ''):
+        key = name.rpartition('.')[2]
+        if isinstance(value, int | float) and not -_MOST <= value <= _MOST:
+            raise MaskomalyError(
+                f'{origin}: {name} is {value}; numbers up to {_MOST} are supported'
+            )
+        if key == 'model_type' and str(value).startswith('timm'):
+            raise MaskomalyError(f'{origin}: {name} is {value!r}; backbones of timm are fetched')
+        if key.endswith('attn_implementation') and '/' in str(value):
+            raise MaskomalyError(f'{origin}: {name} is {value!r}, code that would be fetched')
+    if content.get('backbone') and not content.get('backbone_config'):
+        raise MaskomalyError(
+            f'{origin}: backbone is {content["backbone"]!r}, which would be fetched; describe '
+            'it by backbone_config instead'
+        )
+
+
+def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) -> None:
+    """Refuse a configuration of a network that is larger than its weights can be.
+
+    It is built without memory for its numbers, until they are too many.
+
+    Args:
+        config: of the network.
+        weights: files with its weights, in which each number takes a byte or more.
+        origin: what to call the configuration in messages.
+
+    Raises:
+        MaskomalyError: the network is too large.
+
+    """
+    size = sum(file.stat().st_size for file in weights)
+    numbers = parts = 0
+    thread = threading.get_ident()
+
+    def count(_: torch.nn.Module, __: str, part: Any) -> None:
+        nonlocal numbers, parts
+        if threading.get_ident() != thread:
+            return
+        parts += 1
+        numbers += part.numel() if isinstance(part, torch.Tensor) else 0
+        if parts > _MOST_PARTS or numbers > size + _WITHOUT_WEIGHTS:
+            raise MaskomalyError(
+                f'{origin} describes a network that is too large: {numbers} numbers in {parts} '
+                f'parts and more, for {size} bytes of weights. They do not belong together'
+            )
+
+    hooks = [
+        register(count)
+        for register in (
+            module.register_module_parameter_registration_hook,
+            module.register_module_buffer_registration_hook,
+            module.register_module_module_registration_hook,
+        )
+    ]
+    try:
+        with torch.device('meta'):
+            Mask2FormerForUniversalSegmentation(config)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _entries(content: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a nested configuration that are no containers, by dotted name."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _entries(value, f'{name}.{key}' if name else str(key))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _entries(value, name)
+    else:
+        yield name, content
