@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as short
@@ -144,11 +145,18 @@ class OfficialConfig:
         return bool(self['MODEL.BACKBONE.NAME'] == 'D2SwinTransformer')
 
     def __getitem__(self, name: str) -> Any:
+        keys = name.split('.')
         for layer in self._layers:
             value: Any = layer
-            for key in name.split('.'):
-                value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
-            if value is not _ABSENT:
+            for depth, key in enumerate(keys):
+                if not isinstance(value, Mapping):
+                    raise MaskomalyError(
+                        f'{self._origin}: {".".join(keys[:depth])} is {short(value):.80}; it '
+                        'must be a mapping of settings'
+                    )
+                if (value := value.get(key, _ABSENT)) is _ABSENT:
+                    break
+            else:
                 return _decoded(value)
         return _DEFAULTS[name]
 
@@ -166,6 +174,18 @@ class OfficialConfig:
         value = self[name]
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise self.error(name, f'a whole number from {least} to {most}')
+        return value
+
+    def boolean(self, name: str) -> bool:
+        """Return a setting that is true or false.
+
+        Raises:
+            MaskomalyError: it is neither.
+
+        """
+        value = self[name]
+        if not isinstance(value, bool):
+            raise self.error(name, 'true or false')
         return value
 
     def integers(self, name: str, count: int = 4, most: int = 1 << 14) -> tuple[int, ...]:
@@ -240,7 +260,8 @@ def _read_into(layers: list[Mapping[str, Any]], path: Path, parents: tuple[Path,
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise MaskomalyError(f'configuration {path}: _BASE_ must be a file name or a list of them')
     for base in reversed(bases):  # a later base overrides an earlier one
-        _read_into(layers, path.parent / Path(base).expanduser(), (*parents, resolved))
+        file = path.parent / os.path.expanduser(base)  # noqa: PTH111 (leaves unknown users alone)
+        _read_into(layers, file, (*parents, resolved))
 
 
 def _read_yaml(path: Path, parents: tuple[Path, ...]) -> Mapping[str, Any]:

@@ -69,11 +69,11 @@ def transformers_config(settings: OfficialConfig) -> Mask2FormerConfig:
         mask_feature_size=number('MODEL.SEM_SEG_HEAD.MASK_DIM'),
         hidden_dim=hidden_dim,
         encoder_feedforward_dim=_ENCODER_FEEDFORWARD,
-        encoder_layers=number('MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS', most=100),
-        decoder_layers=number('MODEL.MASK_FORMER.DEC_LAYERS', least=2, most=100),
+        encoder_layers=number('MODEL.SEM_SEG_HEAD.TRANSFORMER_ENC_LAYERS', least=0, most=100),
+        decoder_layers=number('MODEL.MASK_FORMER.DEC_LAYERS', most=100),
         num_attention_heads=heads,
         dim_feedforward=number('MODEL.MASK_FORMER.DIM_FEEDFORWARD'),
-        enforce_input_projection=bool(settings['MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ']),
+        enforce_input_projection=settings.boolean('MODEL.MASK_FORMER.ENFORCE_INPUT_PROJ'),
         num_queries=number('MODEL.MASK_FORMER.NUM_OBJECT_QUERIES'),
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
@@ -96,7 +96,7 @@ def _resnet(settings: OfficialConfig) -> ResNetConfig:
         hidden_sizes=[width, 2 * width, 4 * width, 8 * width],
         depths=list(depths),
         layer_type=layer_type,
-        downsample_in_bottleneck=bool(settings['MODEL.RESNETS.STRIDE_IN_1X1']),
+        downsample_in_bottleneck=settings.boolean('MODEL.RESNETS.STRIDE_IN_1X1'),
         out_features=_OUT_FEATURES,
     )
 
@@ -117,7 +117,7 @@ def _swin(settings: OfficialConfig) -> SwinConfig:
         num_heads=list(heads),
         window_size=settings.integer('MODEL.SWIN.WINDOW_SIZE', most=64),
         mlp_ratio=float(ratio),
-        qkv_bias=bool(settings['MODEL.SWIN.QKV_BIAS']),
+        qkv_bias=settings.boolean('MODEL.SWIN.QKV_BIAS'),
         drop_path_rate=0.3,
         out_features=_OUT_FEATURES,
     )

@@ -268,6 +268,10 @@ VARIETY: dict[str, tuple[dict[str, Any], ...]] = {
         swin(),
         {'SEM_SEG_HEAD': {'TRANSFORMER_ENC_LAYERS': 3}, 'MASK_FORMER': {'DEC_LAYERS': 10}},
     ),
+    'head without layers': (
+        swin(),
+        {'SEM_SEG_HEAD': {'TRANSFORMER_ENC_LAYERS': 0}, 'MASK_FORMER': {'DEC_LAYERS': 1}},
+    ),
 }
 
 
@@ -475,7 +479,7 @@ class TestConfiguration:
         lines += [f'a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]' for i in range(1, 60)]
         path = tmp_path / 'config.yaml'
         path.write_text('\n'.join([*lines, 'MODEL: *a59']))
-        with pytest.raises(MaskomalyError, match='META_ARCHITECTURE'):
+        with pytest.raises(MaskomalyError, match='MODEL is'):
             read_config(path)
 
     def test_a_missing_base(self, tmp_path: Path) -> None:
@@ -494,6 +498,33 @@ class TestConfiguration:
         path.write_text(text)
         with pytest.raises(MaskomalyError, match='config'):
             read_config(path)
+
+    @pytest.mark.parametrize('section', [None, 'text', [1]])
+    def test_a_section_that_is_none(self, tmp_path: Path, section: object) -> None:
+        write_yaml(tmp_path / 'base.yaml', configuration(resnet(DEPTH=101)))
+        top = {'_BASE_': 'base.yaml', 'MODEL': {'RESNETS': section}}
+        with pytest.raises(MaskomalyError, match=r'MODEL\.RESNETS is .*must be a mapping'):
+            read_config(write_yaml(tmp_path / 'top.yaml', top))
+
+    def test_a_code_for_a_switch(self, tmp_path: Path) -> None:
+        text = yaml.safe_dump(configuration(resnet()))
+        code = 'STRIDE_IN_1X1: !!python/object/apply:eval ["True"]'
+        path = tmp_path / 'config.yaml'
+        path.write_text(text.replace('STRIDE_IN_1X1: false', code))
+        with pytest.raises(MaskomalyError, match='STRIDE_IN_1X1 is None'):
+            transformers_config(read_config(path))
+
+    def test_a_base_in_a_home_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+        (tmp_path / 'home').mkdir()
+        write_yaml(tmp_path / 'home' / 'base.yaml', configuration(resnet(DEPTH=101)))
+        top = write_yaml(tmp_path / 'top.yaml', {'_BASE_': '~/base.yaml'})
+        assert read_config(top)['MODEL.RESNETS.DEPTH'] == 101
+        top = write_yaml(tmp_path / 'top.yaml', {'_BASE_': '~nobody_at_all/base.yaml'})
+        with pytest.raises(MaskomalyError, match='~nobody_at_all'):
+            read_config(top)
 
     def test_a_huge_file(self, tmp_path: Path) -> None:
         path = tmp_path / 'config.yaml'
@@ -519,6 +550,10 @@ class TestConfiguration:
             ('SWIN.DEPTHS', swin(DEPTHS='many')),
             ('SWIN.EMBED_DIM', swin(EMBED_DIM=1 << 40)),
             ('SWIN.NUM_HEADS', swin(NUM_HEADS=[3, 6, 12, 24])),
+            ('STRIDE_IN_1X1', resnet(STRIDE_IN_1X1='sometimes')),
+            ('STRIDE_IN_1X1', resnet(STRIDE_IN_1X1=1)),
+            ('QKV_BIAS', swin(QKV_BIAS=None)),
+            ('ENFORCE_INPUT_PROJ', {'MASK_FORMER': {'ENFORCE_INPUT_PROJ': 'no'}}),
             ('PRE_NORM', {'MASK_FORMER': {'PRE_NORM': True}}),
             ('NUM_OBJECT_QUERIES', {'MASK_FORMER': {'NUM_OBJECT_QUERIES': 0}}),
             ('NUM_OBJECT_QUERIES', {'MASK_FORMER': {'NUM_OBJECT_QUERIES': 'all'}}),
