@@ -28,6 +28,9 @@ PACKAGE = 'maskomaly_ros'
 CONFIG = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config'])
 AS_IN_FILE = ' Empty: as in params_file.'
 BOOLEANS = ['true', 'false']
+PARAMETERS = (
+    'camera_topics', 'checkpoint', 'queries_file', 'device', 'autostart', 'use_sim_time'
+)  # fmt: skip
 
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -48,10 +51,14 @@ ARGUMENTS = [
         'Hugging Face id.' + AS_IN_FILE,
     ),
     DeclareLaunchArgument(
+        'queries_file',
+        default_value='',
+        description='Queries of that checkpoint, as maskomaly calibrate writes them.' + AS_IN_FILE,
+    ),
+    DeclareLaunchArgument(
         'device',
         default_value='',
-        choices=['', 'auto', 'cpu', 'cuda'],
-        description='Where the network runs.' + AS_IN_FILE,
+        description='Where the network runs: auto, cpu, cuda or cuda:1.' + AS_IN_FILE,
     ),
     DeclareLaunchArgument(
         'autostart',
@@ -102,7 +109,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return the processes; a parameter is overridden only where its argument was given."""
     given = {
         name: context.launch_configurations[name]
-        for name in ('camera_topics', 'checkpoint', 'device', 'autostart', 'use_sim_time')
+        for name in PARAMETERS
         if context.launch_configurations[name]
     }
     overrides: dict[str, object] = dict(given)

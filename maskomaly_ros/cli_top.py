@@ -41,7 +41,7 @@ def top(
     except ImportError as error:
         raise MaskomalyError(
             f'maskomaly top needs ROS 2 ({error}): source a distribution, or '
-            "pip install 'maskomaly_ros[ros]'"
+            "pip install '.[ros]' in a checkout of this package"
         ) from error
     is_snapshot = once or not sys.stdout.isatty()
     if not show(OUT, once=is_snapshot, timeout=timeout) and is_snapshot:

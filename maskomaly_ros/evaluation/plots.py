@@ -293,9 +293,7 @@ def _figure(
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MaskomalyError(
-            'figures need matplotlib: pip install "maskomaly_ros[evaluate]", or matplotlib'
-        ) from error
+        raise MaskomalyError('figures need matplotlib: pip install matplotlib') from error
     # Figure and not pyplot: no display, no state, and it can be drawn in any thread.
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout='constrained')

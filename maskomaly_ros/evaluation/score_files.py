@@ -178,6 +178,6 @@ def _h5py() -> Any:
         import h5py
     except ImportError as error:
         raise MaskomalyError(
-            'score files need h5py, which is not installed: pip install "maskomaly_ros[evaluate]"'
+            'score files need h5py, which is not installed: pip install h5py'
         ) from error
     return h5py

@@ -94,7 +94,7 @@ def _open(source: str) -> tuple[Any, str, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise MaskomalyError("mining needs fsspec: pip install 'maskomaly_ros[mine]'") from error
+        raise MaskomalyError('mining needs fsspec: pip install fsspec') from error
     system, path = fsspec.core.url_to_fs(source)
     _, separator, rest = source.partition('::')
     if rest and '://' not in rest:

@@ -720,7 +720,7 @@ def _import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise MaskomalyError("mining needs Ray: pip install 'maskomaly_ros[mine]'") from error
+        raise MaskomalyError('mining needs Ray: pip install ray') from error
     return ray
 
 
