@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections import deque
@@ -46,6 +47,7 @@ from maskomaly_ros.evaluation.methods import (
     check_methods,
     class_sums,
     compute_scores,
+    compute_stored_scores,
     default_methods,
 )
 from maskomaly_ros.evaluation.metrics import (
@@ -58,6 +60,7 @@ from maskomaly_ros.evaluation.metrics import (
     PixelResult,
     SemanticConfusion,
     SemanticResult,
+    TrueComponents,
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.networks import MaskPrediction, Network
@@ -238,7 +241,7 @@ def evaluate(
         ) -> dict[str, ImageSummary]:
             found: dict[str, NDArray[Any]] = {}
             if prediction is not None:
-                found |= compute_scores(prediction, parameters, methods, statistics)
+                found |= compute_stored_scores(prediction, parameters, methods, statistics)
             for source in scores:
                 found[source.method] = source.read(sample.name, (label.shape[0], label.shape[1]))
             summaries = {name: ImageSummary.of(score, label) for name, score in found.items()}
@@ -456,10 +459,18 @@ def _component_metrics(
         )
         for method, result in pixels.items()
     }
-    for name in progress(stored.names, len(stored.names), f'{dataset.name}: components'):
+
+    def find(name: str) -> dict[str, tuple[FloatArray, FloatArray]]:
         scores, label = stored.read(name)
-        for method, metric in metrics.items():
-            metric.update(scores[method], label)
+        truth = TrueComponents.of(label, layout.minimum_truth)
+        return {method: metric.find(scores[method], truth) for method, metric in metrics.items()}
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        run = _ahead(pool, find, stored.names, workers + 1)
+        for _, future in progress(run, len(stored.names), f'{dataset.name}: components'):
+            for method, found in future.result().items():
+                metrics[method].add(found)
     return {method: metric.compute() for method, metric in metrics.items()}
 
 
@@ -468,18 +479,20 @@ class _StoredScores:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._paths: dict[str, Path] = {}
+        self._contents: dict[str, tuple[Path, tuple[str, ...], tuple[int, ...]]] = {}
         self.names: list[str] = []
 
     def write(self, name: str, scores: Mapping[str, NDArray[Any]], label: Image) -> None:
         """Store an image; from any thread."""
-        arrays = {f'score {method}': score.astype(np.float16) for method, score in scores.items()}
-        path = self._folder / f'{quote(name, safe="")}.npz'
+        path = self._folder / quote(name, safe='')
         try:
-            np.savez(path, label=label, **arrays)  # type: ignore[arg-type]
+            with path.open('wb') as file:
+                label.tofile(file)
+                for score in scores.values():
+                    score.astype(np.float16, copy=False).tofile(file)
         except OSError as error:
             raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
-        self._paths[name] = path
+        self._contents[name] = path, tuple(scores), label.shape
 
     def keep(self, name: str) -> None:
         """Confirm that an image counts."""
@@ -487,14 +500,12 @@ class _StoredScores:
 
     def read(self, name: str) -> tuple[dict[str, NDArray[np.float16]], Image]:
         """Return the scores by method, and the label; they are deleted from the disk."""
-        path = self._paths[name]
-        with np.load(path) as content:
-            scores = {
-                key.removeprefix('score '): content[key] for key in content.files if key != 'label'
-            }
-            label = content['label']
+        path, methods, shape = self._contents[name]
+        with path.open('rb') as file:
+            label = np.fromfile(file, np.uint8, math.prod(shape)).reshape(shape)
+            scores = np.fromfile(file, np.float16).reshape(-1, *shape)
         path.unlink()
-        return scores, label
+        return dict(zip(methods, scores, strict=True)), label
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,14 @@ Sources:
 
 from __future__ import annotations
 
+import functools
+import importlib
+import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -60,11 +64,17 @@ from torch import Tensor
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
+    Axis,
     ScoringParameters,
+    _log_missing_anomalous_queries,
+    _logit,
     accept_map,
     reject_map,
     score_map,
+    select_queries,
 )
+
+_LOG = logging.getLogger(__name__)
 
 ODIN_TEMPERATURE = 1000.0
 """The temperature that the paper of ODIN recommends."""
@@ -107,6 +117,11 @@ def class_sums(prediction: MaskPrediction) -> FloatArray:
         float64 [3, C]. Those of several frames may be added.
 
     """
+    if (fused := _fused(prediction)) is not None:
+        logits = _finite_logits(prediction)[0].contiguous().numpy()
+        weights = _class_probabilities(prediction)[0][:, :-1].contiguous().numpy()
+        found: FloatArray = fused.class_maxima(logits, weights, *_axes(prediction))
+        return found
     classes = prediction.class_logits.shape[-1] - 1
     sums = np.zeros((3, classes))
     for band in _bands(prediction):
@@ -320,24 +335,145 @@ def compute_scores(
     return {method: found[method].cpu().numpy() for method in methods}
 
 
+def compute_stored_scores(
+    prediction: MaskPrediction,
+    parameters: ScoringParameters,
+    methods: Sequence[str] = tuple(METHODS),
+    statistics: ClassStatistics | None = None,
+) -> dict[str, NDArray[np.float16]]:
+    """Compute the scores of one frame as they are stored and measured: rounded to float16.
+
+    Where numba is installed and the prediction lies on the CPU, all of them come from one pass
+    over the frame (`maskomaly_ros.fused.numba_methods`), within the rounding of
+    `compute_scores`, whose arguments and errors this has.
+    """
+    fused = _fused(prediction)
+    if fused is None:
+        found = compute_scores(prediction, parameters, methods, statistics)
+        with np.errstate(over='ignore'):  # infinite scores are told by `count_scores`
+            return {method: score.astype(np.float16) for method, score in found.items()}
+    check_methods(methods, parameters)
+    if 'sml' in methods and statistics is None:
+        raise MaskomalyError('method sml needs the statistics of the classes')
+    logits = _finite_logits(prediction)[0]
+    maps = fused.compute(
+        logits.contiguous().numpy(),
+        _plan(fused, prediction, parameters, methods, statistics),
+        *_axes(prediction),
+        len(methods),
+    )
+    return dict(zip(methods, maps, strict=True))
+
+
+def _fused(prediction: MaskPrediction) -> Any:
+    """Return the module that computes all methods in one pass, or None where it cannot."""
+    if prediction.mask_logits.device.type != 'cpu':
+        return None
+    module = _fused_module()
+    if module is None:
+        return None
+    ratio = prediction.mask_logits.shape[1] / ODIN_TEMPERATURE
+    return module if ratio <= module.LARGEST_TEMPERATURE_RATIO else None
+
+
+@functools.cache
+def _fused_module() -> ModuleType | None:
+    try:
+        return importlib.import_module('maskomaly_ros.fused.numba_methods')
+    except ImportError as error:
+        _LOG.info('Scores are computed by torch alone: %s', error)
+    except Exception:  # a compiler that fails must not stop an evaluation
+        _LOG.warning('numba fails here; torch computes the scores', exc_info=True)
+    return None
+
+
+def _plan(
+    fused: Any,
+    prediction: MaskPrediction,
+    parameters: ScoringParameters,
+    methods: Sequence[str],
+    statistics: ClassStatistics | None,
+) -> Any:
+    """Say what the fused form has to compute; equal maxima and counts are computed once."""
+    probabilities, void = _class_probabilities(prediction)
+    weights = probabilities[:, :-1].contiguous().numpy()
+    count, classes = weights.shape
+    maxima: dict[bytes, NDArray[np.float32]] = {}
+    makers: dict[tuple[bytes, float], NDArray[np.bool_]] = {}
+
+    def maximum(chosen: Mapping[int, float]) -> int:
+        row = np.zeros(count, np.float32)
+        row[list(chosen)] = list(chosen.values())
+        return _place(maxima, row.tobytes(), row)
+
+    combined, factors = [], []
+    for method, (part, chosen) in _maskomaly_parts(parameters).items():
+        if method not in methods:
+            continue
+        (selection,) = select_queries(prediction.class_logits[0], chosen)
+        reject_weight = chosen.reject_weight if chosen.anomalous_queries else 1.0
+        borders = -1
+        if part is score_map:
+            row = np.zeros(count, np.bool_)
+            row[list(selection.border_makers)] = True
+            threshold = chosen.border_threshold
+            borders = _place(makers, (row.tobytes(), threshold), row)
+            if not chosen.anomalous_queries:
+                _log_missing_anomalous_queries()
+        inlier = maximum({} if part is accept_map else selection.inlier)
+        anomalous = maximum({} if part is reject_map else selection.anomalous)
+        combined.append((methods.index(method), inlier, borders, anomalous))
+        weight = {accept_map: 0.0, reject_map: 1.0}.get(part, reject_weight)
+        factors.append((chosen.border_score, weight))
+    return fused.Plan(
+        weights=weights,
+        void=void.numpy(),
+        maxima=np.array([*maxima.values()], np.float32).reshape(-1, count),
+        makers=np.array([*makers.values()], np.bool_).reshape(-1, count),
+        border_logits=np.array([_logit(threshold) for _, threshold in makers]),
+        combined=np.array(combined, np.int64).reshape(-1, 4),
+        factors=np.array(factors, np.float32).reshape(-1, 2),
+        places=np.array([methods.index(m) if m in methods else -1 for m in fused.SUMS]),
+        mean=(statistics.mean if statistics else np.zeros(classes)).astype(np.float32),
+        deviation=(statistics.deviation if statistics else np.ones(classes)).astype(np.float32),
+        temperature=ODIN_TEMPERATURE,
+    )
+
+
+K = TypeVar('K')
+V = TypeVar('V')
+
+
+def _place(known: dict[K, V], key: K, value: V) -> int:
+    """Return the place of a key in a dictionary; it is added where it is missing."""
+    known.setdefault(key, value)
+    return list(known).index(key)
+
+
 def _maskomaly_scores(
     prediction: MaskPrediction, parameters: ScoringParameters, methods: Collection[str]
 ) -> dict[str, Tensor]:
     """Return those of Maskomaly and its parts that are asked for, by what the node runs."""
     inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
     extent = prediction.extent
-    maps = {
+    return {
+        method: part(*inputs, chosen, extent=extent)
+        for method, (part, chosen) in _maskomaly_parts(parameters).items()
+        if method in methods
+    }
+
+
+def _maskomaly_parts(
+    parameters: ScoringParameters,
+) -> Mapping[str, tuple[Callable[..., Tensor], ScoringParameters]]:
+    """Return what Maskomaly and its parts are made by, with which parameters."""
+    return {
         'maskomaly': (score_map, parameters),
         'maskomaly-paper': (score_map, paper_parameters(parameters)),
         'maskomaly-reference': (score_map, reference_parameters(parameters)),
         'reject+borders': (score_map, replace(parameters, reject_weight=1.0)),
         'reject': (reject_map, parameters),
         'accept': (accept_map, parameters),
-    }
-    return {
-        method: function(*inputs, chosen, extent=extent)
-        for method, (function, chosen) in maps.items()
-        if method in methods
     }
 
 
@@ -357,20 +493,17 @@ def reference_parameters(parameters: ScoringParameters) -> ScoringParameters:
 
 def _bands(prediction: MaskPrediction) -> Iterator[_Band]:
     """Go through a frame some rows at a time, so that nothing of the size N · H · W is held."""
-    logits, classes = prediction.mask_logits[0].float(), prediction.class_logits[0].float()
-    if not (bool(logits.isfinite().all()) and bool(classes.isfinite().all())):
-        raise ValueError(
-            'the network answered with NaN or infinity; run it in a precision that does not '
-            'overflow, such as bfloat16 or float32'
-        )
-    probabilities = classes.double().softmax(-1).float()
-    void = classes.argmax(-1) == classes.shape[-1] - 1
+    logits, _ = _finite_logits(prediction)
+    probabilities, void = _class_probabilities(prediction)
     inlier = probabilities[:, :-1]
     weights = torch.cat([inlier, inlier.amax(1, keepdim=True)], 1).T.contiguous()
     height, width = prediction.frame_size
     rows, columns = (
-        _samples(pixels, extent, logits.device)
-        for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
+        (axis.lower, axis.upper, axis.weight.float())
+        for axis in (
+            Axis.sample(pixels, extent, logits.device)
+            for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
+        )
     )
     step = max(1, _PIXELS_AT_ONCE // width)
     for top in range(0, height, step):
@@ -391,11 +524,29 @@ def _bands(prediction: MaskPrediction) -> Iterator[_Band]:
         )
 
 
-def _samples(pixels: int, extent: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Return between which two mask pixels each pixel of the frame lies, and how far along."""
-    last = math.ceil(extent) - 1
-    position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (extent / pixels) - 0.5
-    position.clamp_(0, last)
-    lower = position.long()
-    upper = (lower + 1).clamp_(max=last)
-    return lower.to(device), upper.to(device), (position - lower).to(device, torch.float32)
+def _finite_logits(prediction: MaskPrediction) -> tuple[Tensor, Tensor]:
+    """Return float32 mask and class logits of a frame; ValueError where they are not finite."""
+    logits, classes = prediction.mask_logits[0].float(), prediction.class_logits[0].float()
+    # The sum of finite numbers may overflow, and then each is looked at.
+    for values in (logits, classes):
+        if not (bool(values.sum().isfinite()) or bool(values.isfinite().all())):
+            raise ValueError(
+                'the network answered with NaN or infinity; run it in a precision that does not '
+                'overflow, such as bfloat16 or float32'
+            )
+    return logits, classes
+
+
+def _class_probabilities(prediction: MaskPrediction) -> tuple[Tensor, Tensor]:
+    """Return p_n, float32 [N, C+1], and which queries are void, bool [N]."""
+    classes = prediction.class_logits[0]
+    void = classes.argmax(-1) == classes.shape[-1] - 1
+    return classes.double().softmax(-1).float(), void
+
+
+def _axes(prediction: MaskPrediction) -> list[tuple[NDArray[Any], ...]]:
+    """Return where the pixels of the frame lie among those of the masks: rows, columns."""
+    return [
+        tuple(part.numpy() for part in Axis.sample(pixels, extent, torch.device('cpu')))
+        for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
+    ]

@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -32,7 +32,13 @@ from maskomaly_ros.evaluation.evaluate import (
     evaluate_semantics,
     score_images,
 )
-from maskomaly_ros.evaluation.methods import METHODS, ClassStatistics, compute_scores
+from maskomaly_ros.evaluation.methods import (
+    METHODS,
+    ClassStatistics,
+    class_sums,
+    compute_scores,
+    compute_stored_scores,
+)
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.networks.prediction import resize_maps
@@ -115,6 +121,110 @@ def test_every_method_alone_is_the_same(network, scenes):
     for method in METHODS:
         (alone,) = compute_scores(prediction, PARAMETERS, [method], STATISTICS).values()
         assert np.array_equal(alone, together[method]), method
+
+
+def float16_steps(one, other):
+    """Return how many float16 numbers lie between two maps, pixel by pixel."""
+    bits = [np.asarray(m, np.float16).view(np.uint16).astype(int) for m in (one, other)]
+    return np.abs(np.subtract(*(np.where(b > 0x7FFF, 0x8000 - b, b) for b in bits)))
+
+
+@pytest.mark.parametrize(
+    ('queries', 'classes', 'masks', 'size', 'extent'),
+    [
+        (6, 8, (11, 16), (45, 61), (10.5, 15.25)),
+        (1, 2, (1, 1), (1, 1), (1.0, 1.0)),
+        (37, 20, (32, 64), (90, 200), (31.75, 50.0)),
+        (16, 3, (60, 80), (30, 40), (60.0, 80.0)),  # smaller than the masks
+        (9, 8, (4, 4), (100, 150), (4.0, 4.0)),
+    ],
+)
+@pytest.mark.parametrize('spread', [0.5, 4.0, 30.0])
+def test_one_pass_gives_what_the_formulas_give(queries, classes, masks, size, extent, spread):
+    pytest.importorskip('numba')
+    generator = torch.Generator().manual_seed(queries)
+    prediction = MaskPrediction(
+        spread * torch.randn(1, queries, *masks, generator=generator) - spread,
+        3 * torch.randn(1, queries, classes, generator=generator),
+        size,
+        extent,
+    )
+    assert methods._fused(prediction) is not None
+    statistics = ClassStatistics(
+        np.linspace(0.5, 2, classes - 1), np.linspace(0.1, 1, classes - 1), 'x'
+    )
+    for anomalous in ((), (0, queries - 1)):
+        parameters = replace(PARAMETERS, anomalous_queries=anomalous, ground_queries=())
+        names = [m for m in METHODS if anomalous or m != 'accept']
+        found = compute_stored_scores(prediction, parameters, names, statistics)
+        expected = compute_scores(prediction, parameters, names, statistics)
+        assert list(found) == names
+        for method, score in found.items():
+            assert score.dtype == np.float16
+            near = np.abs(score - expected[method]) <= 3e-6
+            steps = float16_steps(score, expected[method])
+            # μ − max s cancels, and so does 1 − max s; at a border threshold either is right.
+            few = steps <= (40 if method in ('sml', 'mask2anomaly') else 2)
+            assert (near | few).mean() > 0.9999, method
+
+
+def test_class_sums_of_one_pass_are_those_of_torch(monkeypatch):
+    pytest.importorskip('numba')
+    predictions = [random_prediction(seed) for seed in range(3)]
+    found = [class_sums(prediction) for prediction in predictions]
+    monkeypatch.setattr(methods, '_fused_module', lambda: None)
+    for prediction, sums in zip(predictions, found, strict=True):
+        assert sums == pytest.approx(class_sums(prediction), rel=1e-5)
+        assert sums[0].sum() == 45 * 61
+
+
+def test_scores_are_the_same_without_numba(monkeypatch):
+    monkeypatch.setattr(methods, '_fused_module', lambda: None)
+    prediction = random_prediction(2)
+    found = compute_stored_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
+    for method, score in compute_scores(
+        prediction, PARAMETERS, tuple(METHODS), STATISTICS
+    ).items():
+        assert np.array_equal(found[method], score.astype(np.float16)), method
+
+
+def test_one_pass_takes_the_first_of_equal_masks_and_refuses_nan():
+    pytest.importorskip('numba')
+    generator = torch.Generator().manual_seed(1)
+    for void in ([0, 1, 3], [1, 2], [], [0, 1, 2, 3]):
+        logits = torch.randint(-2, 3, (1, 4, 12, 16), generator=generator).float()
+        classes = torch.zeros(1, 4, 3)
+        classes[0, void, 2] = 1
+        prediction = MaskPrediction(logits, classes, (12, 16), (12.0, 16.0))
+        (found,) = compute_stored_scores(prediction, PARAMETERS, ['baseline']).values()
+        expected = baseline_map(logits, classes, (12, 16))[0]
+        assert np.allclose(found, expected, atol=1e-3)
+    logits[0, 1, 2, 3] = float('nan')
+    with pytest.raises(ValueError, match='NaN or infinity'):
+        compute_stored_scores(prediction, PARAMETERS, ['eam'])
+
+
+def test_rounding_to_float16_is_that_of_numpy():
+    numba_methods = pytest.importorskip('maskomaly_ros.fused.numba_methods')
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    finite = np.sort(halves[np.isfinite(halves)])
+    between = (finite[1:] + finite[:-1]) / 2
+    values = np.concatenate(
+        [
+            halves,
+            between,
+            np.nextafter(between, np.float32(np.inf)),
+            np.nextafter(between, np.float32(-np.inf)),
+            np.float32([65519.9, 65520, 1e30, -1e30, 1e-30, -1e-30, 0.0, -0.0]),
+        ]
+    )
+    found = np.empty(values.shape, np.uint16)
+    numba_methods._store(values, found)
+    with np.errstate(over='ignore'):
+        expected = values.astype(np.float16)
+    nan = np.isnan(values)
+    assert np.array_equal(found[~nan], expected[~nan].view(np.uint16))
+    assert np.isnan(found[nan].view(np.float16)).all()
 
 
 def test_the_baseline_takes_the_first_of_equal_masks():

@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation import metrics
 from maskomaly_ros.evaluation.metrics import (
     SCORE_VALUES,
     ComponentMetrics,
@@ -48,6 +49,28 @@ def pooled(images):
     score = np.concatenate([s[y < 255] for s, y in images])
     truth = np.concatenate([y[y < 255] for _, y in images])
     return score, truth
+
+
+def test_counts_are_the_same_without_numba(monkeypatch):
+    pytest.importorskip('numba')
+    generator = np.random.default_rng(5)
+    score = generator.normal(size=(50, 60)).astype(np.float32)
+    label = generator.choice(np.array([0, 1, 255], np.uint8), (50, 60))
+    images = [(score, label), (score[:, ::2], label[:, ::2]), (score, label == 1)]
+    assert metrics._fused_counts() is not None
+    found = [count_scores(*image) for image in images]
+    monkeypatch.setattr(metrics, '_fused_counts', lambda: None)
+    for image, counts in zip(images, found, strict=True):
+        expected = count_scores(*image)
+        assert np.array_equal(counts.positives, expected.positives)
+        assert np.array_equal(counts.negatives, expected.negatives)
+
+
+@given(hnp.arrays(np.float16, 20, elements=st.floats(-2, 2, width=16)), st.floats(-2, 2, width=16))
+def test_scores_above_a_threshold_are_those_that_numpy_finds(scores, threshold):
+    scores = np.concatenate([scores, np.float16([0.0, -0.0, np.inf, -np.inf, threshold])])
+    found = metrics._above(scores, np.float16(threshold))
+    assert np.array_equal(found, scores > np.float16(threshold))
 
 
 def computable(images):
