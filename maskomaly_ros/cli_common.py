@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import math
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,33 @@ Checkpoint = Annotated[
 ]
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
 Precision = Annotated[str, typer.Option(help='float32, float16 or bfloat16.')]
+# Of the commands that take a parameter file, in which all of these may stand.
+Params = Annotated[
+    MaybePath,
+    typer.Option('--params', help='Parameter file of the node, such as config/camera.yaml.'),
+]
+OtherCheckpoint = Annotated[
+    MaybeStr, typer.Option('--checkpoint', help='Instead of that of --params: name, folder or id.')
+]
+OtherQueries = Annotated[MaybePath, typer.Option('--queries', help='Queries file.')]
+OtherDevice = Annotated[MaybeStr, typer.Option('--device', help='auto, cpu, cuda or cuda:N.')]
+OtherPrecision = Annotated[
+    MaybeStr, typer.Option('--precision', help='float32, float16 or bfloat16.')
+]
+Topics = Annotated[
+    MaybeStrs,
+    typer.Option(
+        '--topic',
+        help='Camera topic of bags; repeat for more. Default: those of --params, else every '
+        'camera.',
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option('--batch-size', min=1, help='Frames in one run of the network.')
+]
+ImageRate = Annotated[
+    MaybeFloat, typer.Option('--rate', help='Frames a second of a folder of images.')
+]
 Size = Annotated[
     MaybeStr,
     typer.Option(
@@ -80,6 +109,50 @@ def load(checkpoint: str, device: str, precision: str, input_size: str | None) -
 
     with ERR.status(f'loading {checkpoint}'):
         return load_network(checkpoint, device=device, precision=precision, input_size=size)
+
+
+def given_parameters(
+    params: Path | None,
+    checkpoint: str | None,
+    queries: Path | None,
+    device: str | None,
+    precision: str | None,
+    input_size: str | None,
+) -> dict[str, Any]:
+    """Return the parameters of a file, and what options say instead."""
+    from maskomaly_ros.parameters import read_parameters
+
+    parameters: dict[str, Any] = read_parameters(params) if params else {}
+    overrides: dict[str, Any] = {
+        'checkpoint': checkpoint,
+        'queries_file': str(queries) if queries else None,
+        'device': device,
+        'precision': precision,
+    }
+    if input_size:
+        size = parse_size(input_size)
+        overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
+    return parameters | {name: value for name, value in overrides.items() if value is not None}
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
+    stop = threading.Event()
+    previous: dict[signal.Signals, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def parse_size(text: str) -> InputSize:

@@ -27,8 +27,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from maskomaly_ros.cli_common import ERR, OUT, MaybeFloat, MaybeInt, MaybePath, MaybeStr
-from maskomaly_ros.cli_replay import MaybeNames, given_parameters, stop_on_signal
+from maskomaly_ros.cli_common import (
+    ERR,
+    OUT,
+    BatchSize,
+    ImageRate,
+    MaybeInt,
+    MaybeStr,
+    OtherCheckpoint,
+    OtherDevice,
+    OtherPrecision,
+    OtherQueries,
+    Params,
+    Size,
+    Topics,
+    given_parameters,
+    stop_on_signal,
+)
 
 if TYPE_CHECKING:
     from maskomaly_ros.replay.mine import MineProgress, MineReport
@@ -59,24 +74,15 @@ def mine(
             min=0, metavar='SECONDS', help='Let one more worker begin each time, to measure.'
         ),
     ] = 0.0,
-    topic: Annotated[
-        MaybeNames,
-        typer.Option('--topic', help='Camera topic of bags; repeat for more.'),
-    ] = None,
-    params: Annotated[
-        MaybePath, typer.Option(help='Parameter file of the node, such as config/camera.yaml.')
-    ] = None,
-    checkpoint: Annotated[
-        MaybeStr, typer.Option(help='Instead of that of --params: name, folder or id.')
-    ] = None,
-    queries: Annotated[MaybePath, typer.Option(help='Queries file.')] = None,
-    device: Annotated[MaybeStr, typer.Option(help='auto, cpu or cuda.')] = None,
-    precision: Annotated[MaybeStr, typer.Option(help='float32, float16 or bfloat16.')] = None,
-    input_size: Annotated[
-        MaybeStr, typer.Option(metavar='SHORTESTxLONGEST', help='Network input in pixels.')
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help='Frames in one run of the network.')] = 1,
-    rate: Annotated[MaybeFloat, typer.Option(help='Frames a second of folders of images.')] = None,
+    topic: Topics = None,
+    params: Params = None,
+    checkpoint: OtherCheckpoint = None,
+    queries: OtherQueries = None,
+    device: OtherDevice = None,
+    precision: OtherPrecision = None,
+    input_size: Size = None,
+    batch_size: BatchSize = 1,
+    rate: ImageRate = None,
     restart: Annotated[
         bool, typer.Option('--restart', help='Forget what earlier calls left in the folder.')
     ] = False,

@@ -16,12 +16,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -38,13 +36,26 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from maskomaly_ros.cli_common import ERR, OUT, MaybeFloat, MaybePath, MaybeStr, parse_size
+from maskomaly_ros.cli_common import (
+    ERR,
+    OUT,
+    BatchSize,
+    ImageRate,
+    MaybeStrs,
+    OtherCheckpoint,
+    OtherDevice,
+    OtherPrecision,
+    OtherQueries,
+    Params,
+    Size,
+    Topics,
+    given_parameters,
+    stop_on_signal,
+)
 
 if TYPE_CHECKING:
     from maskomaly_ros.replay.run import ReplayOptions, ReplaySummary
 
-# typer 0.9, which Ubuntu 24.04 has, knows Optional[X] and not X | None.
-MaybeNames = Optional[list[str]]  # noqa: UP045
 _SHOWN_PROBLEMS = 20
 
 
@@ -59,16 +70,9 @@ def replay(
         str,
         typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html.'),
     ] = 'bag,video,csv,html',
-    topic: Annotated[
-        MaybeNames,
-        typer.Option(
-            '--topic',
-            help='Camera topic of the bag; repeat for more. Default: those of --params, else '
-            'every camera.',
-        ),
-    ] = None,
+    topic: Topics = None,
     copy: Annotated[
-        MaybeNames,
+        MaybeStrs,
         typer.Option(
             '--copy', help="Other topic to copy into the bag; repeat for more, '*' for all."
         ),
@@ -80,22 +84,18 @@ def replay(
     score_format: Annotated[
         str, typer.Option(help='Score maps as png (16 bit) or npz (float32).')
     ] = 'png',
-    params: Annotated[
-        MaybePath, typer.Option(help='Parameter file of the node, such as config/camera.yaml.')
-    ] = None,
-    checkpoint: Annotated[
-        MaybeStr, typer.Option(help='Instead of that of --params: name, folder or id.')
-    ] = None,
-    queries: Annotated[MaybePath, typer.Option(help='Queries file.')] = None,
-    device: Annotated[MaybeStr, typer.Option(help='auto, cpu, cuda or cuda:N.')] = None,
-    precision: Annotated[MaybeStr, typer.Option(help='float32, float16 or bfloat16.')] = None,
-    input_size: Annotated[
-        MaybeStr, typer.Option(metavar='SHORTESTxLONGEST', help='Network input in pixels.')
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help='Frames in one run of the network.')] = 1,
-    rate: Annotated[
-        MaybeFloat, typer.Option(help='Frames a second of a folder of images.')
-    ] = None,
+    params: Params = None,
+    checkpoint: OtherCheckpoint = None,
+    queries: OtherQueries = None,
+    device: OtherDevice = None,
+    precision: OtherPrecision = None,
+    input_size: Size = None,
+    batch_size: BatchSize = 1,
+    rate: ImageRate = None,
+    part_seconds: Annotated[
+        float,
+        typer.Option(min=0, help='How much work a crash may cost: files are closed so often.'),
+    ] = 60.0,
     restart: Annotated[
         bool, typer.Option('--restart', help='Delete what an earlier replay left in the folder.')
     ] = False,
@@ -119,6 +119,7 @@ def replay(
         parameters=parameters,
         rate=rate,
         batch_size=batch_size,
+        part_seconds=part_seconds,
         restart=restart,
     )
     with stop_on_signal() as stop, _bar() as progress:
@@ -131,30 +132,6 @@ def replay(
         raise typer.Exit(1)
 
 
-def given_parameters(
-    params: Path | None,
-    checkpoint: str | None,
-    queries: Path | None,
-    device: str | None,
-    precision: str | None,
-    input_size: str | None,
-) -> dict[str, Any]:
-    """Return the parameters of a file, and what options say instead."""
-    from maskomaly_ros.parameters import read_parameters
-
-    parameters: dict[str, Any] = read_parameters(params) if params else {}
-    overrides: dict[str, Any] = {
-        'checkpoint': checkpoint,
-        'queries_file': str(queries) if queries else None,
-        'device': device,
-        'precision': precision,
-    }
-    if input_size:
-        size = parse_size(input_size)
-        overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
-    return parameters | {name: value for name, value in overrides.items() if value is not None}
-
-
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(',') if name.strip())
 
@@ -163,26 +140,6 @@ def _is_bag(source: Path) -> bool:
     from maskomaly_ros.replay.sources import is_bag
 
     return is_bag(source)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
-    stop = threading.Event()
-    previous: dict[signal.Signals, Any] = {}
-
-    def note(number: int, frame: object) -> None:
-        stop.set()
-        for each, handler in previous.items():
-            signal.signal(each, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        previous[number] = signal.signal(number, note)
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 class _Rate(ProgressColumn):
