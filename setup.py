@@ -98,6 +98,7 @@ EXTRAS = {
         'colcon-common-extensions',
         'colcon-ros',
         'hypothesis',
+        'mcap',  # writes bags as other recorders do
         'pillow',
         'pytest',
         'pytest-timeout',

@@ -182,7 +182,7 @@ class BagSource(Source):
         self, connections: Sequence[Connection]
     ) -> Iterator[tuple[Connection, int, bytes]]:
         """Yield messages; where reading fails, what can still be found in the files."""
-        from maskomaly_ros.replay.salvage import SalvagedBag
+        from maskomaly_ros.replay.salvage import SalvagedBag, unpacked
 
         chosen = {(c.topic, c.msgtype): c for c in connections}
         newest = -1
@@ -192,6 +192,8 @@ class BagSource(Source):
                 if received_ns > newest:
                     newest, at_newest = received_ns, set()
                 at_newest.add(connection.topic)
+                if self._reader.is2:  # which undoes it only where metadata.yaml says so
+                    data = unpacked(data)
                 yield chosen[connection.topic, connection.msgtype], received_ns, data
         except GeneratorExit:
             raise
@@ -203,13 +205,16 @@ class BagSource(Source):
             for reason in getattr(self._reader, 'problems', ()):
                 self._report_place(reason)
             return
-        with SalvagedBag(self._files) as rest:
-            for connection, received_ns, data in rest.messages(connections):
-                known = received_ns == newest and connection.topic in at_newest
-                if received_ns >= newest and not known:
-                    yield chosen[connection.topic, connection.msgtype], received_ns, data
-            for reason in rest.problems:
-                self._report_place(reason)
+        try:
+            with SalvagedBag(self._files) as rest:
+                for connection, received_ns, data in rest.messages(connections):
+                    known = received_ns == newest and connection.topic in at_newest
+                    if received_ns >= newest and not known:
+                        yield chosen[connection.topic, connection.msgtype], received_ns, data
+                for reason in rest.problems:
+                    self._report_place(reason)
+        except MaskomalyError as error:  # nothing can be saved
+            self._report_place(str(error))
 
     def _report_place(self, reason: str) -> None:
         """Report damage to the file where reading is now."""

@@ -16,8 +16,8 @@
 
 A recorder that loses power leaves no index and no metadata, so the files are read from the front:
 MCAP (https://mcap.dev/spec) record by record, SQLite row by row, ROS 1
-(https://wiki.ros.org/Bags/Format/2.0) record by record. A chunk that cannot be decompressed costs
-that chunk.
+(https://wiki.ros.org/Bags/Format/2.0) record by record. A chunk that was cut off gives what comes
+before the cut; one that is damaged inside costs that chunk.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -63,6 +63,12 @@ _OPEN: dict[str, Callable[..., Any]] = {
 _DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     '': bytes, 'none': bytes, 'zstd': _unzstd,
     'lz4': lz4.frame.decompress, 'bz2': bz2.decompress,
+}  # fmt: skip
+# Of data that was cut off: what comes before the cut.
+_DECOMPRESS_START: dict[str, Callable[[bytes], bytes]] = {
+    '': bytes, 'none': bytes, 'zstd': _unzstd,
+    'lz4': lambda data: bytes(lz4.frame.LZ4FrameDecompressor().decompress(data)),
+    'bz2': lambda data: bz2.BZ2Decompressor().decompress(data),
 }  # fmt: skip
 _MAGIC: dict[bytes, Callable[[bytes], bytes]] = {
     b'\x28\xb5\x2f\xfd': _unzstd, b'\x04\x22\x4d\x18': lz4.frame.decompress
@@ -201,8 +207,7 @@ class SalvagedBag:
                 if isinstance(item, _Topic) and (item.topic, item.msgtype) in chosen:
                     keys[item.key] = chosen[item.topic, item.msgtype]
                 elif isinstance(item, _Message) and item.key in keys:
-                    unpack = _MAGIC.get(item.data[:4])  # compressed one by one: no CDR
-                    data = unpack(item.data) if unpack and self.is2 else item.data
+                    data = unpacked(item.data) if self.is2 else item.data
                     yield keys[item.key], item.received_ns, data
                 elif isinstance(item, _Damage):
                     self.problems.append(f'{file.name}: {item.reason}')
@@ -246,6 +251,12 @@ class SalvagedBag:
         return Connection(
             topic.key, topic.topic, topic.msgtype, definition, '', count, extra, None
         )
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return a message of ROS 2, which the recorder may have compressed by itself: no CDR then."""
+    unpack = _MAGIC.get(bytes(data[:4]))
+    return unpack(data) if unpack else data
 
 
 def _read(file: Path) -> Iterator[_Item]:
@@ -306,7 +317,10 @@ def _mcap_records(stream: BinaryIO, schemas: dict[int, tuple[str, str]]) -> Iter
             _take(stream, size)
             continue
         place = stream.tell()
-        record = BytesIO(_take(stream, size))
+        content = stream.read(size)
+        record, is_cut = BytesIO(content), len(content) < size
+        if is_cut and kind != 0x06:
+            raise EOFError(f'cut off at byte {stream.tell()}')
         if kind == 0x03:
             (key,) = _numbers(record, '<H')
             name, _ = _text(record), _text(record)
@@ -323,6 +337,11 @@ def _mcap_records(stream: BinaryIO, schemas: dict[int, tuple[str, str]]) -> Iter
             _, _, length, checksum = _numbers(record, '<QQQI')
             compression = _text(record)
             (packed,) = _numbers(record, '<Q')
+            if is_cut:
+                with suppress(EOFError):
+                    start = _DECOMPRESS_START[compression](record.read())
+                    yield from _mcap_records(BytesIO(start), schemas)
+                raise EOFError(f'cut off at byte {stream.tell()}')
             try:
                 content = _DECOMPRESS[compression](_take(record, packed))
                 if len(content) != length or (checksum and zlib.crc32(content) != checksum):
@@ -409,8 +428,14 @@ def _ros1_records(stream: BinaryIO) -> Iterator[_Item]:
         place = stream.tell()
         header = _ros1_fields(_take(stream, *struct.unpack('<I', start)))
         (size,) = _numbers(stream, '<I')
-        data = _take(stream, size)
+        data = stream.read(size)
         kind = header['op'][0]
+        if len(data) < size:
+            if kind == 0x05:
+                with suppress(EOFError):
+                    begun = _DECOMPRESS_START[header['compression'].decode()](data)
+                    yield from _ros1_records(BytesIO(begun))
+            raise EOFError(f'cut off at byte {stream.tell()}')
         if kind == 0x02:
             key, seconds, nanoseconds = struct.unpack('<III', header['conn'] + header['time'])
             yield _Message(key, seconds * 1_000_000_000 + nanoseconds, data)

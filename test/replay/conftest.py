@@ -97,8 +97,10 @@ class Bags:
         name: str = 'drive',
         kind: str = 'mcap',
         count: int = 20,
+        first: int = 0,
         change: Callable[[int, str, bytes], bytes] | None = None,
         noise: int = 0,
+        enlarge: int = 1,
     ) -> Path:
         """Write a bag of as many frames of each camera.
 
@@ -106,8 +108,10 @@ class Bags:
             name: of the folder or file.
             kind: `mcap`, `sqlite3` or `ros1`, and what compresses it: `zstd`, `file`, `storage`.
             count: frames of each camera.
+            first: number of the first one.
             change: returns what to write in place of a serialized message.
             noise: bytes that go into each text, to fill chunks.
+            enlarge: how often each pixel of the compressed camera is repeated in both directions.
 
         """
         from rosbags import rosbag1, rosbag2
@@ -148,7 +152,7 @@ class Bags:
                     connection, received_ns, change(index, topic, data) if change else data
                 )
 
-            for index in range(count):
+            for index in range(first, first + count):
                 text = f'{index} ' + random.bytes(noise // 2).hex()
                 put(index, '/chatter', 0, store.types[TEXT](text))
                 header = self._header(store, START + index * 100_000_000, 'front_camera')
@@ -156,7 +160,10 @@ class Bags:
                 raw = store.types[RAW](header, HEIGHT, WIDTH, 'rgb8', 0, 3 * WIDTH, pixels)
                 put(index, '/front/image_raw', 7_000_000, raw)
                 header = self._header(store, START + index * 100_000_000 + 1, 'rear_camera')
-                png = cv2.imencode('.png', picture(index)[..., ::-1])[1].reshape(-1)
+                large = np.kron(
+                    picture(index)[..., ::-1], np.ones((enlarge, enlarge, 1), np.uint8)
+                )
+                png = cv2.imencode('.png', large)[1].reshape(-1)
                 put(
                     index,
                     '/rear/image_raw/compressed',
