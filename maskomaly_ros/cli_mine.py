@@ -152,13 +152,16 @@ def _print(report: MineReport) -> None:
     )
     if report.throughput:
         table = Table('workers busy', box=box.SIMPLE_HEAD)
-        for name in ('seconds', 'frames', 'frames/s', 'frames/s each'):
+        for name in ('seconds', 'frames', 'frames/s', 'frames/s each', 'growth'):
             table.add_column(name, justify='right')
+        rates = {count: f / seconds for count, (f, seconds) in report.throughput.items()}
         for count, (frames, seconds) in report.throughput.items():
-            rate = frames / seconds
+            rate, alone = rates[count], rates.get(1)
+            growth = f'{rate / alone:.2f}x' if alone else '-'
             table.add_row(
-                str(count), f'{seconds:.1f}', str(frames), f'{rate:.2f}', f'{rate / count:.2f}'
-            )
+                str(count), f'{seconds:.1f}', str(frames), f'{rate:.2f}', f'{rate / count:.2f}',
+                growth,
+            )  # fmt: skip
         OUT.print(table)
     bad = [bag for bag in report.bags if bag.status != 'done']
     if bad:

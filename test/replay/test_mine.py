@@ -19,9 +19,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,3 +252,68 @@ def test_program_ends_with_status_1(tiny_checkpoint: Path, tmp_path: Path) -> No
     (tmp_path / 'fleet' / 'broken.mcap').unlink()
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    """Start a Ray cluster of one machine as its own program; return its address."""
+    pytest.importorskip('ray', reason="mining needs Ray: pip install '.[mine]'")
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    # Paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix='ray-', ignore_cleanup_errors=True) as folder:
+        environment = os.environ | {'RAY_AUTH_MODE': 'disabled', 'RAY_USAGE_STATS_ENABLED': '0'}
+        command = [
+            *(sys.executable, '-m', 'ray.scripts.scripts', 'start', '--head', '--block'),
+            *('--node-ip-address', '127.0.0.1', '--port', str(port), '--num-cpus', '2'),
+            *('--object-store-memory', str(1 << 27), '--include-dashboard', 'false'),
+            *('--temp-dir', folder),
+        ]
+        with (
+            (Path(folder) / 'start.log').open('w+') as log,
+            subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True
+            ) as process,
+        ):
+            try:
+                end = time.monotonic() + 120
+                while 'Ray runtime started' not in (Path(folder) / 'start.log').read_text():
+                    text = (Path(folder) / 'start.log').read_text()
+                    assert process.poll() is None, text
+                    assert time.monotonic() < end, text
+                    time.sleep(0.1)
+                yield f'127.0.0.1:{port}'
+            finally:
+                process.terminate()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_cluster_that_runs_already(cluster: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip('pyarrow', reason='tables need pyarrow')
+    for name in 'abc':
+        images(tmp_path / 'fleet' / name, 8)
+    command = [
+        *(sys.executable, '-m', 'maskomaly_ros.cli', 'mine', str(tmp_path / 'fleet')),
+        *('--out', str(tmp_path / 'out'), '--checkpoint', str(tiny_checkpoint)),
+        *('--device', 'cpu', '--workers', '2', '--cpus-per-worker', '1'),
+        *('--address', cluster, '--ramp', '1'),
+    ]
+    environment = os.environ | {'RAY_AUTH_MODE': 'disabled'}
+    for expected in ('3 of 3 drives replayed, 0 were', '0 of 3 drives replayed, 3 were'):
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+    assert len(read(tmp_path / 'out' / 'frames.parquet')) == 24
+    # The cluster went on without us.
+    (tmp_path / 'fleet' / 'a' / '0.png').unlink()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert '1 of 3 drives replayed, 2 were' in done.stdout
+    assert 'frames/s' in done.stdout
