@@ -287,6 +287,7 @@ def run_node(arguments: Any, ros_arguments: Sequence[str]) -> int:
     network = SimpleNamespace(
         name='stand-in', sha256='0' * 64, device=torch.device('cpu'), precision='float32',
         num_queries=1, class_names=('road',), input_size=InputSize(), predict=predict,
+        warm_up=lambda frame_size, batch: None,
     )  # fmt: skip
     maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
     return maskomaly_node.main(['load', *ros_arguments])

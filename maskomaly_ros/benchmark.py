@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.encodings import decode_compressed
 from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.networks.agreement import compare
 from maskomaly_ros.networks.preprocessing import preprocess
 from maskomaly_ros.scoring import (
     Axis,
@@ -67,6 +68,8 @@ STAGES: Final = (
 )
 _PACKAGES: Final = ('torch', 'transformers', 'numpy', 'numba', 'triton', 'onnxruntime', 'openvino')
 _WARM_UP: Final = 3
+_KERNEL: Final = '_score_tile'
+_KERNEL_RUNS: Final = 20
 _SEED: Final = 0
 
 
@@ -89,14 +92,18 @@ class Settings:
 
 
 def benchmark(
-    detector: Detector, plain: Network | None, frames: Sequence[Frame], settings: Settings
+    detector: Detector,
+    load_plain: Callable[[], Network] | None,
+    frames: Sequence[Frame],
+    settings: Settings,
 ) -> dict[str, Any]:
     """Measure a detector on frames of one size.
 
     Args:
         detector: what is measured.
-        plain: the same checkpoint by transformers, float32 and not compiled, on the same device;
-            None leaves the comparison out.
+        load_plain: gives the same checkpoint by transformers, float32 and not compiled, on the
+            same device; called when the memory of the other has been measured. None leaves the
+            comparison out.
         frames: RGB uint8 [H, W, 3]; taken in turns.
         settings: how much to measure.
 
@@ -111,11 +118,15 @@ def benchmark(
     turns = itertools.cycle(frames)
     batches = [[next(turns) for _ in range(settings.batch)] for _ in range(settings.batches)]
     load_before = os.getloadavg()[0]
+    warm_up, _ = clock.time(
+        lambda: detector.warm_up((frames[0].shape[0], frames[0].shape[1]), settings.batch)
+    )
     for batch in batches[:_WARM_UP] * _WARM_UP if device.type == 'cuda' else batches[:_WARM_UP]:
         _finish(detector, batch)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
+        requested = torch.cuda.memory_stats(device).get('num_device_alloc')
     stages: dict[str, list[float]] = {stage: [] for stage in STAGES}
     whole = []
     for batch in batches:
@@ -126,21 +137,27 @@ def benchmark(
     if device.type == 'cuda':
         memory['device_peak'] = torch.cuda.max_memory_allocated(device)
         memory['device_kept_by_frames'] = torch.cuda.memory_allocated(device) - allocated
+        if requested is not None:  # by torch, of the driver, while frames were timed
+            taken = torch.cuda.memory_stats(device)['num_device_alloc'] - requested
+            memory['device_allocations'] = taken
 
     report: dict[str, Any] = {
         'ratios': {},
         'detect': _statistics(whole),
         'frames_per_second': settings.batch * len(whole) / sum(whole),
+        'warm_up_seconds': warm_up,
         'stages': {stage: _statistics(seconds) for stage, seconds in stages.items()},
         'memory': memory,
         'baselines': {},
     }
     predicted = detector.network.predict(batches[0])
-    if plain is not None and settings.baseline_batches:
+    if load_plain is not None and settings.baseline_batches:
+        plain = load_plain()
         _compare_networks(report, detector.network, plain, batches, settings, clock)
+        expected = plain.predict(batches[0])
         report['agreement_with_float32'] = agreement(
-            predicted, plain.predict(batches[0]), detector.config.scoring
-        )
+            predicted, expected, detector.config.scoring
+        ) | {'violations': compare(predicted, expected).violations(detector.network.precision)}
     if settings.literal_repeats:
         _compare_scoring(report, predicted, detector.config.scoring, settings, clock)
     report['machine'] = machine(device) | {
@@ -252,6 +269,7 @@ def _compare_scoring(
         'inlier': len(selection.inlier),
         'anomalous': len(selection.anomalous),
         'seconds': _statistics(ours),
+        'kernel_seconds': _kernel_seconds(lambda: _score(one, parameters), one.mask_logits.device),
         'largest_difference_from_literal': float(np.abs(found[0].cpu().numpy() - expected).max()),
         'pixels_that_differ_by_more_than_1e-5': int(
             (np.abs(found[0].cpu().numpy() - expected) > 1e-5).sum()
@@ -430,6 +448,20 @@ def _score(
             extent=prediction.extent,
             form=form,
         )
+
+
+def _kernel_seconds(work: Callable[[], Any], device: torch.device) -> float | None:
+    """Return the mean time of the fused kernel by itself; None where there is none."""
+    if device.type != 'cuda':
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(_KERNEL_RUNS):
+            work()
+        torch.cuda.synchronize(device)
+    for event in profile.key_averages():
+        if _KERNEL in event.key:
+            return float(event.device_time) / 1e6
+    return None
 
 
 def _statistics(seconds: Sequence[float]) -> dict[str, float]:

@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +37,7 @@ from maskomaly_ros.cli_common import (
     OUT,
     Checkpoint,
     Device,
+    MaybeInt,
     MaybePath,
     MaybeStr,
     Precision,
@@ -45,9 +49,14 @@ from maskomaly_ros.cli_common import (
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
     from maskomaly_ros.benchmark import Settings
 
 _RANDOM = 'random:'
+_MIXED = ('float16', 'bfloat16')
+_NETWORK_RATIO = 'network: transformers float32 eager / this'
+_ANSWERS = {True: 'reached', False: 'missed', None: 'not measured'}
 
 
 @dataclass(frozen=True)
@@ -80,36 +89,37 @@ def _official(model: str, precision: str, **options: Any) -> _Case:
     return _Case(f'{_RANDOM}{model}', precision=precision, **size)
 
 
+_SWIN_L = partial(_official, 'swin-l', compile=True)
+_SWIN_T = partial(_official, 'swin-t', compile=True, frame_size='1024x512', input_size='512x1024')
+# What matters most comes first: a run may be cut short.
 _SUITES = {
     'cpu': (
         _Case('demo', '1280x720'),
+        _Case('demo', '1280x720', precision='bfloat16'),
         _Case('demo', '1280x720', backend='onnxruntime'),
         _Case('demo', '1280x720', backend='openvino'),
+        _Case('demo', '1280x720', backend='openvino', precision='bfloat16'),
         _Case('demo', '1280x720', batch=4),
+        _Case('demo', '1280x720', compile=True),
     ),
     'gpu': (
+        _SWIN_L('bfloat16'),
+        _SWIN_T('float16'),
+        _SWIN_L('float16'),
+        _SWIN_L('bfloat16', batch=4),
+        _SWIN_T('bfloat16'),
         _official('swin-l', 'float32'),
-        _official('swin-l', 'float16'),
         _official('swin-l', 'bfloat16'),
-        *(_official('swin-l', p, compile=True) for p in ('float32', 'float16', 'bfloat16')),
-        _official('swin-l', 'bfloat16', compile=True, batch=4),
-        *(
-            _official(
-                'swin-t',
-                p,
-                compile=True,
-                batch=batch,
-                frame_size='1024x512',
-                input_size='512x1024',
-            )
-            for p, batch in (('float16', 1), ('bfloat16', 1), ('bfloat16', 4))
-        ),
+        _official('swin-l', 'float16'),
+        _SWIN_L('float32'),
+        _SWIN_T('bfloat16', batch=4),
     ),
 }
-
-
+_DEVICES = {'cpu': 'cpu', 'gpu': 'cuda'}
 # Height and width of score maps that each suite measures by themselves.
 _SCORED = {'cpu': ((720, 1280),), 'gpu': ((720, 1280), (1024, 2048))}
+_BATCHES = {'cpu': 20, 'gpu': 100}
+_ROW_SECONDS = 480.0
 
 
 def benchmark(
@@ -125,7 +135,9 @@ def benchmark(
         bool, typer.Option('--compile', help='Let torch compile the network.')
     ] = False,
     device: Device = 'auto',
-    batches: Annotated[int, typer.Option(min=1, help='Batches to time.')] = 20,
+    batches: Annotated[
+        MaybeInt, typer.Option(min=1, help='Batches to time; default: 20, in suite gpu 100.')
+    ] = None,
     baseline_batches: Annotated[
         int, typer.Option(min=0, help='Batches to time the plain network with; 0 leaves it out.')
     ] = 5,
@@ -138,7 +150,10 @@ def benchmark(
     ] = None,
     out: Annotated[
         MaybePath,
-        typer.Option(help='JSON file to write; for a suite a folder, which gets a table as well.'),
+        typer.Option(
+            help='JSON file to write; for a suite a folder, which gets a table as well; default: '
+            'benchmarks/results/PROCESSOR.'
+        ),
     ] = None,
 ) -> None:
     """Measure speed and memory, stage by stage, beside the literal and the plain way.
@@ -148,7 +163,10 @@ def benchmark(
     """
     from maskomaly_ros.benchmark import Settings
 
-    settings = Settings(batches, batch, baseline_batches, literal_repeats)
+    if suite not in (None, *_SUITES):
+        raise MaskomalyError(f'there is no suite {suite!r}; use one of {", ".join(_SUITES)}')
+    count = batches or _BATCHES[suite or 'cpu']
+    settings = Settings(count, batch, baseline_batches, literal_repeats)
     if suite is not None:
         _run_suite(suite, device, settings, out)
         return
@@ -160,42 +178,91 @@ def benchmark(
 
 
 def _run_suite(suite: str, device: str, settings: Settings, out: Path | None) -> None:
-    if suite not in _SUITES:
-        raise MaskomalyError(f'there is no suite {suite!r}; use one of {", ".join(_SUITES)}')
-    from dataclasses import replace
-
-    import torch
-
+    """Measure row by row; what there is so far is on disk after each."""
     from maskomaly_ros.benchmark import benchmark_scoring, machine
     from maskomaly_ros.networks.devices import select_device
 
     # Without CUDA the figures would be those of another machine than the suite is meant for.
-    selected = select_device({'gpu': 'cuda', 'cpu': 'cpu'}[suite] if device == 'auto' else device)
-    if selected.type != {'gpu': 'cuda', 'cpu': 'cpu'}[suite]:
+    selected = select_device(_DEVICES[suite] if device == 'auto' else device)
+    if selected.type != _DEVICES[suite]:
         raise MaskomalyError(f'suite {suite} does not run on {selected}')
-    reports = []
-    for kind, size in itertools.product(('smooth', 'noise'), _SCORED[suite]):
-        report = benchmark_scoring(selected, kind, size, settings.literal_repeats or 1)
-        report['name'] = f'scoring, {kind} masks, {size[1]}x{size[0]}, 20 + 4 of 100 queries'
-        reports.append(report)
-        _show(report)
-    for case in _SUITES[suite]:
-        try:
-            report = _measure(case, str(selected), replace(settings, batch=case.batch))
-        except (MaskomalyError, RuntimeError) as error:  # one that fails must not cost the others
-            report = {'error': str(error)}
-        reports.append({'name': case.name} | report)
-        _show(reports[-1])
-        if selected.type == 'cuda':
-            torch.cuda.empty_cache()
-    if out is not None:
-        whole = {'suite': suite, 'machine': machine(selected), 'reports': reports}
+    whole: dict[str, Any] = {'suite': suite, 'complete': False, 'machine': machine(selected)}
+    whole |= {'targets': [], 'reports': []}
+    name = whole['machine']['gpu'] or whole['machine']['processor']
+    out = out or Path('benchmarks/results') / re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')
+
+    def add(name: str, report: dict[str, Any]) -> None:
+        whole['reports'].append({'name': name} | report)
+        whole['targets'] = _targets(suite, whole['reports'])
+        _show(whole['reports'][-1])
         write(out / f'{suite}.json', json.dumps(whole, indent=2) + '\n')
         write(out / f'{suite}.md', _markdown(whole))
-        OUT.print(f'{out / suite}.json and .md', soft_wrap=True, highlight=False)
+
+    for kind, size in itertools.product(('smooth', 'noise'), _SCORED[suite]):
+        try:
+            report = benchmark_scoring(selected, kind, size, settings.literal_repeats or 1)
+        except Exception as error:  # one that fails must not cost the others
+            report = {'error': _in_words(error)}
+        add(_scoring_name(kind, size), report)
+    with tempfile.TemporaryDirectory(prefix='maskomaly-') as folder:
+        for number, case in enumerate(_SUITES[suite]):
+            chosen = replace(
+                settings,
+                batch=case.batch,
+                # The plain network takes too much memory for batches on a GPU; and once is enough
+                # for the literal algorithm, which takes long.
+                baseline_batches=0
+                if suite == 'gpu' and case.batch > 1
+                else settings.baseline_batches,
+                literal_repeats=0 if number else settings.literal_repeats,
+            )
+            add(case.name, _measure_apart(case, str(selected), chosen, Path(folder)))
+    whole['complete'] = True
+    write(out / f'{suite}.json', json.dumps(whole, indent=2) + '\n')
+    _show_targets(whole['targets'])
+    OUT.print(f'{out / suite}.json and .md', soft_wrap=True, highlight=False)
 
 
-def _measure(case: _Case, device: str, settings: Settings) -> dict[str, Any]:
+def _measure_apart(case: _Case, device: str, settings: Settings, folder: Path) -> dict[str, Any]:
+    """Measure in a process of its own: one that crashes, hangs or fills the memory costs a row."""
+    context = multiprocessing.get_context('spawn')
+    receiver, sender = context.Pipe(duplex=False)
+    arguments = (sender, case, device, settings, folder)
+    process = context.Process(target=_send_measured, args=arguments, daemon=True)
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(_ROW_SECONDS):
+            return {'error': f'not done within {_ROW_SECONDS:.0f} s'}
+        report: dict[str, Any] = receiver.recv()
+        process.join(10)
+        return report
+    except EOFError:
+        process.join()
+        return {'error': f'the process that measured ended with status {process.exitcode}'}
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send_measured(sender: Connection, *arguments: Any) -> None:
+    try:
+        report = _measure(*arguments)
+    except Exception as error:
+        report = {'error': _in_words(error)}
+    sender.send(report)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, MaskomalyError):
+        return str(error)
+    return f'{type(error).__name__}: {(str(error).strip() or "no reason given").splitlines()[0]}'
+
+
+def _measure(
+    case: _Case, device: str, settings: Settings, folder: Path | None = None
+) -> dict[str, Any]:
+    """Measure a case; random weights are kept in a folder, if there is one."""
     from maskomaly_ros.benchmark import benchmark as measure
     from maskomaly_ros.demo.scenes import Scene
     from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
@@ -210,10 +277,9 @@ def _measure(case: _Case, device: str, settings: Settings) -> dict[str, Any]:
     chosen: dict[str, Any] = {'backend': case.backend, 'precision': case.precision}
     if case.compile:
         chosen['compile'] = True
-    with _checkpoint(case.checkpoint) as checkpoint:
+    with _checkpoint(case.checkpoint, folder) as checkpoint:
         with ERR.status(f'loading {case.name}'):
             network = load_network(checkpoint, **options, **chosen)
-            plain = load_network(checkpoint, **options) if settings.baseline_batches else None
         if case.checkpoint.startswith(_RANDOM):
             # Untrained classes are never confident: without a threshold about as many queries
             # take part as in a trained network.
@@ -225,20 +291,76 @@ def _measure(case: _Case, device: str, settings: Settings) -> dict[str, Any]:
         scene = Scene(0, (height, width))
         frames = [scene.render(0.5 * i).image for i in range(8)]
         with ERR.status(f'measuring {case.name}'):
-            return measure(Detector(network, config), plain, frames, settings)
+            load_plain = partial(load_network, checkpoint, **options)
+            return measure(Detector(network, config), load_plain, frames, settings)
 
 
 @contextmanager
-def _checkpoint(name: str) -> Iterator[str | Path]:
-    """Give what load_network takes; random weights last as long as they are needed."""
+def _checkpoint(name: str, folder: Path | None) -> Iterator[str | Path]:
+    """Give what load_network takes; without a folder, random weights do not outlast their use."""
     if not name.startswith(_RANDOM):
         yield name
         return
     from maskomaly_ros.networks.random_weights import write_random_checkpoint
 
-    with tempfile.TemporaryDirectory(prefix='maskomaly-') as folder:
-        model = name.removeprefix(_RANDOM)
-        yield write_random_checkpoint(model, Path(folder) / f'random-{model}')
+    model = name.removeprefix(_RANDOM)
+    with tempfile.TemporaryDirectory(prefix='maskomaly-') as temporary:
+        path = (folder or Path(temporary)) / f'random-{model}'
+        if not path.is_dir():
+            write_random_checkpoint(model, path.with_suffix('.part')).rename(path)
+        yield path
+
+
+def _scoring_name(kind: str, size: tuple[int, int]) -> str:
+    return f'scoring, {kind} masks, {size[1]}x{size[0]}, 20 + 4 of 100 queries'
+
+
+def _targets(suite: str, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what is aimed at and what was reached, as far as it has been measured."""
+    measured = {report['name']: report for report in reports if 'error' not in report}
+    scored = measured.get(_scoring_name('smooth', (720, 1280)))
+    if suite == 'cpu':
+        key = 'scoring: literal / this, processor time'
+        found = [scored['ratios'][key]] if scored else []
+        return [_target('scoring, times as fast as the literal form', 60, found, max)]
+    kernel = scored['scoring']['kernel_seconds'] if scored else None
+    single = [r for p in _MIXED if (r := measured.get(_SWIN_L(p).name))]
+    small = [r for p in _MIXED if (r := measured.get(_SWIN_T(p).name))]
+    one, four = (measured.get(_SWIN_L('bfloat16', batch=b).name) for b in (1, 4))
+    ratios = [ratio for r in single if (ratio := r['ratios'].get(_NETWORK_RATIO))]
+    return [
+        _target(
+            'Swin-L 1024x2048, detect p50, ms', 20, [1e3 * r['detect']['p50'] for r in single], min
+        ),
+        _target('Swin-L 1024x2048, times as fast as transformers float32', 4, ratios, max),
+        _target(
+            'Swin-T 512x1024, frames a second', 120, [r['frames_per_second'] for r in small], max
+        ),
+        _target(
+            'four cameras, times the cost of one',
+            3,
+            [four['detect']['p50'] / one['detect']['p50']] if one and four else [],
+            min,
+        ),
+        _target('scoring 1280x720, kernel, ms', 0.3, [1e3 * kernel] if kernel else [], min),
+    ]
+
+
+def _target(
+    what: str, limit: float, found: list[float], best: Callable[[list[float]], float]
+) -> dict[str, Any]:
+    value = best(found) if found else None
+    at_most = best is min
+    reached = None if value is None else (value <= limit if at_most else value >= limit)
+    bound = 'at most' if at_most else 'at least'
+    return {'target': f'{what}: {bound} {limit:g}', 'measured': value, 'reached': reached}
+
+
+def _show_targets(targets: list[dict[str, Any]]) -> None:
+    for target in targets:
+        said = _ANSWERS[target['reached']]
+        value = '' if target['measured'] is None else f' {target["measured"]:.3g}'
+        OUT.print(f'{target["target"]}:{value}, {said}', soft_wrap=True, highlight=False)
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -291,21 +413,49 @@ def _markdown(whole: dict[str, Any]) -> str:
         f'{machine["cores"]} CPU cores, {machine["torch_threads"]} threads; '
         + ', '.join(f'{k} {v}' for k, v in machine['versions'].items()),
         '',
-        '| what | ratios | detect p50 / p95 ms | frames/s | scoring p50 ms | peak memory MB |',
-        '|---|---|---|---|---|---|',
+        '| target | measured | |',
+        '|---|---|---|',
+    ]
+    for target in whole['targets']:
+        value = '' if target['measured'] is None else f'{target["measured"]:.3g}'
+        lines.append(f'| {target["target"]} | {value} | {_ANSWERS[target["reached"]]} |')
+    lines += [
+        '',
+        'Differences are from the transformers network in float32: of the score map, mean and '
+        'largest, and IoU of the masks; outputs within the limits of the precision agree.',
+        '',
+        '| what | ratios | detect p50 / p95 ms | frames/s | scoring p50 ms | peak memory MB '
+        '| difference |',
+        '|---|---|---|---|---|---|---|',
     ]
     for report in whole['reports']:
+        cells = [report['name'], '', '', '', '', '', '']
         if 'error' in report:
-            lines.append(f'| {report["name"]} | not measured: {report["error"]} | | | | |')
-            continue
-        ratios = '; '.join(f'{value:.1f} × {name}' for name, value in report['ratios'].items())
-        cells = [report['name'], ratios, '', '', '', '']
+            cells[1] = 'not measured: ' + ' '.join(report['error'].split())
+        else:
+            cells[1] = '; '.join(
+                f'{value:.1f} × {name}' for name, value in report['ratios'].items()
+            )
         if 'detect' in report:
             detect, memory = report['detect'], report['memory']
             cells[2] = f'{1e3 * detect["p50"]:.1f} / {1e3 * detect["p95"]:.1f}'
             cells[3] = f'{report["frames_per_second"]:.2f}'
+            cells[4] = f'{1e3 * report["stages"]["scoring"]["p50"]:.2f}'
             cells[5] = f'{memory.get("device_peak", memory["resident_peak"]) / 1e6:.0f}'
-        if 'scoring' in report:
+        elif 'scoring' in report:
             cells[4] = f'{1e3 * report["scoring"]["seconds"]["p50"]:.2f}'
-        lines.append(f'| {" | ".join(cells)} |')
+            if report['scoring']['kernel_seconds']:
+                cells[4] += f' (kernel {1e3 * report["scoring"]["kernel_seconds"]:.3f})'
+        if 'agreement_with_float32' in report:
+            values = report['agreement_with_float32']
+            cells[6] = (
+                f'{values["score_error_mean"]:.1g}, {values["score_error_max"]:.1g}; '
+                f'{values["mask_iou"]:.4f}: '
+                + (
+                    'they do not: ' + '; '.join(values['violations'])
+                    if values['violations']
+                    else 'agree'
+                )
+            )
+        lines.append(f'| {" | ".join(cell.replace("|", "/") for cell in cells)} |')
     return '\n'.join(lines) + '\n'

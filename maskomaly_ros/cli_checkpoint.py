@@ -161,12 +161,9 @@ def _sha256(path: Path) -> str:
 
 
 def _local_facts(checkpoint: str, config: Path | None) -> dict[str, str]:
+    from maskomaly_ros.networks.base import class_names, own_input_size
     from maskomaly_ros.networks.checkpoints import find_checkpoint
-    from maskomaly_ros.networks.transformers_network import (
-        class_names,
-        model_config,
-        own_input_size,
-    )
+    from maskomaly_ros.networks.transformers_network import model_config
     from maskomaly_ros.queries import bundled_queries
 
     found = find_checkpoint(checkpoint, config)

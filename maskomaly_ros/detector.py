@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ class Detection:
     @cached_property
     def score(self) -> NDArray[np.float32]:
         """Score map, float32 [H, W] in [0, 1], 1 = anomalous."""
-        return self.score_tensor.cpu().numpy()
+        return _download(self.score_tensor)
 
     def with_score(self, score: NDArray[np.float32]) -> Detection:
         """Return the detection that another score map of the same frame gives."""
@@ -104,7 +105,7 @@ class Detection:
     def mask(self) -> NDArray[np.uint8]:
         """Obstacle mask, uint8 [H, W]: 255 where the score is above the threshold, else 0."""
         if self.mask_tensor is not None:
-            return self.mask_tensor.cpu().numpy()
+            return _download(self.mask_tensor)
         return obstacle_search.obstacle_mask(self.score, self.config.obstacle_threshold)
 
     @cached_property
@@ -123,7 +124,7 @@ class Detection:
             blended = visualization.overlay_on_device(
                 frame.to(self.score_tensor.device), self.score_tensor, self.mask_tensor, opacity
             )
-            return blended.cpu().numpy()
+            return _download(blended)
 
     @cached_property
     def mask_tensor(self) -> Tensor | None:
@@ -159,6 +160,7 @@ class Detector:
         device: str = 'auto',
         precision: str = 'float32',
         input_size: InputSize | None = None,
+        compile: bool = False,
     ) -> Detector:
         """Load a network with the queries that were calibrated for it.
 
@@ -170,13 +172,19 @@ class Detector:
             device: see `load_network`.
             precision: see `load_network`.
             input_size: see `load_network`.
+            compile: see `load_network`.
 
         Raises:
             MaskomalyError: the checkpoint, the queries file or the device cannot be used.
 
         """
         network = load_network(
-            checkpoint, backend=backend, device=device, precision=precision, input_size=input_size
+            checkpoint,
+            backend=backend,
+            device=device,
+            precision=precision,
+            input_size=input_size,
+            compile=compile,
         )
         queries = find_queries(network, queries_file)
         return cls(
@@ -235,12 +243,26 @@ class Detector:
                 detections[i] = Detection(frame, score, config, timings)
         return [detections[i] for i in range(len(frames))]
 
-    def warm_up(self, height: int, width: int, batch: int = 1) -> None:
-        """Detect in blank frames, so that the first real ones of this size need not wait.
+    def warm_up(self, frame_size: tuple[int, int] | None = None, batch: int = 1) -> None:
+        """Do beforehand what else the first batch of frames of one size would wait for.
 
         Libraries compile, choose algorithms and take memory when they first see a size.
+
+        Args:
+            frame_size: height and width of the camera frames; None takes the input size of the
+                network, the longest side across.
+            batch: frames a batch.
+
+        Raises:
+            MaskomalyError: the network cannot be compiled or exported, or does not take frames
+                of this size.
+
         """
-        self.detect([np.zeros((height, width, 3), np.uint8)] * batch)
+        size = self.network.input_size
+        frame_size = frame_size or (size.shortest, size.longest)
+        self.network.warm_up(frame_size, batch)
+        for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
+            _ = detection.obstacles, detection.overlay()
 
     def _score(
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
@@ -261,6 +283,13 @@ class Detector:
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
         return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}
+
+
+def _download(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; from CUDA by way of pinned memory, which torch reuses."""
+    if not tensor.is_cuda:
+        return tensor.cpu().numpy()
+    return torch.empty_like(tensor, device='cpu', pin_memory=True).copy_(tensor).numpy()
 
 
 def find_queries(network: Network, queries_file: str | Path | None) -> Queries:

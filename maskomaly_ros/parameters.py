@@ -51,6 +51,9 @@ DEFAULTS: Mapping[str, Any] = {
     'backend': 'auto',
     'device': 'auto',
     'precision': 'float32',
+    'compile': False,
+    'frame_width': 0,
+    'frame_height': 0,
     'input_shortest_side': 0,
     'input_longest_side': 0,
     'minimum_obstacle_area': 0,
@@ -79,6 +82,9 @@ class LoadSettings:
         backend: see `load_network`.
         device: see `load_network`.
         precision: see `load_network`.
+        compile: see `load_network`.
+        frame_size: height and width of the camera frames to prepare for; None for those of the
+            network input.
         input_size: None for the checkpoint's own.
         road_regions: of each camera, see `Region`; empty where no camera has one.
         ego_regions: likewise.
@@ -92,6 +98,8 @@ class LoadSettings:
     device: str
     precision: str
     input_size: InputSize | None
+    compile: bool = False
+    frame_size: tuple[int, int] | None = None
     road_regions: tuple[str, ...] = ()
     ego_regions: tuple[str, ...] = ()
 
@@ -135,6 +143,11 @@ def load_settings(values: Mapping[str, Any]) -> LoadSettings:
             f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
             'give both, or 0 for both'
         )
+    frame = values['frame_height'], values['frame_width']
+    if (frame[0] == 0) != (frame[1] == 0):
+        raise MaskomalyError(
+            f'frame_width {frame[1]} and frame_height {frame[0]}: give both, or 0 for both'
+        )
     topics = tuple(values['camera_topics'] or ())
     return LoadSettings(
         camera_topics=topics,
@@ -144,6 +157,8 @@ def load_settings(values: Mapping[str, Any]) -> LoadSettings:
         device=values['device'],
         precision=values['precision'],
         input_size=InputSize(*sides) if all(sides) else None,
+        compile=values['compile'],
+        frame_size=frame if all(frame) else None,
         road_regions=_regions(values, 'road_regions', len(topics)),
         ego_regions=_regions(values, 'ego_regions', len(topics)),
     )
@@ -186,6 +201,7 @@ def load_detector(settings: LoadSettings) -> Detector:
         device=settings.device,
         precision=settings.precision,
         input_size=settings.input_size,
+        compile=settings.compile,
     )
 
 

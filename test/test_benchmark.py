@@ -17,7 +17,12 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +30,7 @@ import torch
 from literal_scoring import read_reference
 from typer.testing import CliRunner
 
+from maskomaly_ros import benchmark as benchmark_module
 from maskomaly_ros import cli_benchmark
 from maskomaly_ros.benchmark import (
     STAGES,
@@ -80,7 +86,7 @@ def test_scoring_is_measured_where_it_is_right(kind: str) -> None:
 def report(tiny_checkpoint: Path) -> dict:
     network = load_network(tiny_checkpoint, device='cpu')
     detector = Detector(network, DetectorConfig(ScoringParameters((0,), mask_threshold=0)))
-    return benchmark(detector, network, FRAMES, Settings(2, 2, 1, 1))
+    return benchmark(detector, lambda: network, FRAMES, Settings(2, 2, 1, 1))
 
 
 def test_report_has_every_stage_and_both_baselines_and_is_json(report: dict) -> None:
@@ -102,6 +108,7 @@ def test_a_network_agrees_with_itself(report: dict) -> None:
         'score_error_mean': 0,
         'score_error_max': 0,
         'mask_iou': 1,
+        'violations': [],
     }
 
 
@@ -133,20 +140,88 @@ def test_suite_for_gpus_refuses_a_machine_without() -> None:
 def test_suite_writes_json_and_a_table_and_survives_what_fails(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The suite for GPUs, on a processor and with tiny networks; each row in its own process."""
+    one, *_, four = cli_benchmark._SUITES['gpu']
+    tiny = {'checkpoint': str(tiny_checkpoint), 'frame_size': '96x64', 'input_size': '64x96'}
     cases = (
-        cli_benchmark._Case(str(tiny_checkpoint), '96x64', batch=2),
-        cli_benchmark._Case(str(tmp_path / 'nothing'), '96x64'),
+        replace(one, **tiny, compile=False),
+        replace(one, **tiny | {'checkpoint': str(tmp_path / 'nothing | here')}),
+        replace(four, **tiny, compile=False),
     )
-    monkeypatch.setitem(cli_benchmark._SUITES, 'cpu', cases)
-    monkeypatch.setattr(cli_benchmark, '_SCORED', {'cpu': ((96, 160),)})
+    monkeypatch.setitem(cli_benchmark._SUITES, 'gpu', cases)
+    monkeypatch.setitem(cli_benchmark._DEVICES, 'gpu', 'cpu')
+    monkeypatch.setitem(cli_benchmark._SCORED, 'gpu', ((96, 160),))
+    monkeypatch.setattr(benchmark_module, 'benchmark_scoring', fail_on('noise'))
+    monkeypatch.chdir(tmp_path)
     few = ['--batches', '1', '--baseline-batches', '1', '--literal-repeats', '1']
-    result = CliRunner().invoke(app, ['benchmark', '--suite', 'cpu', '--out', str(tmp_path), *few])
+    result = CliRunner().invoke(app, ['benchmark', '--suite', 'gpu', *few])
     assert result.exit_code == 0, result.output
-    reports = json.loads((tmp_path / 'cpu.json').read_text())['reports']
-    assert [('error' in report) for report in reports] == [False, False, False, True]
-    rows = [line for line in (tmp_path / 'cpu.md').read_text().splitlines() if line[:1] == '|']
-    assert len(rows) == 2 + 4
-    assert {row.count('|') for row in rows} == {7}
+    (folder,) = (tmp_path / 'benchmarks' / 'results').iterdir()
+    content = json.loads((folder / 'gpu.json').read_text())
+    assert content['complete']
+    errors = [report.get('error', '') for report in content['reports']]
+    assert errors[:2] == ['', 'RuntimeError: out of memory']
+    assert 'nothing | here' in errors[3]
+    assert errors[2::2] == ['', '']
+    assert 'agreement_with_float32' in content['reports'][2]
+    assert content['reports'][2]['memory']['resident_peak'] > 0
+    rows = [line for line in (folder / 'gpu.md').read_text().splitlines() if line[:1] == '|']
+    assert [row.count('|') for row in rows] == [4] * (2 + 5) + [8] * (2 + 5)
+
+
+def fail_on(wrong: str) -> Callable[..., dict[str, Any]]:
+    def measure(device: torch.device, kind: str, *others: Any) -> dict[str, Any]:
+        if kind == wrong:
+            raise RuntimeError('out of memory\nand a long explanation')
+        return benchmark_scoring(device, kind, *others)
+
+    return measure
+
+
+class Ends:
+    """Calls a function in the process that it is sent to."""
+
+    def __init__(self, function: Callable[..., Any], argument: int) -> None:
+        self.call = function, (argument,)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ('case', 'seconds', 'message'),
+    [(Ends(os._exit, 7), 120, 'ended with status 7'), (Ends(time.sleep, 600), 0.1, 'not done')],
+    ids=['crashes', 'hangs'],
+)
+def test_a_row_in_trouble_is_an_error(
+    case: Any, seconds: float, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli_benchmark, '_ROW_SECONDS', seconds)
+    report = cli_benchmark._measure_apart(case, 'cpu', Settings(), Path())
+    assert message in report['error']
+
+
+def test_targets_are_met_or_missed_or_not_measured() -> None:
+    def row(case: Any, seconds: float, ratio: float) -> dict[str, Any]:
+        ratios = {'network: transformers float32 eager / this': ratio}
+        times = {'detect': {'p50': seconds}, 'frames_per_second': 1 / seconds}
+        return {'name': case.name, 'ratios': ratios} | times
+
+    large, small = cli_benchmark._SWIN_L, cli_benchmark._SWIN_T
+    score = {'name': cli_benchmark._scoring_name('smooth', (720, 1280))}
+    reports = [
+        score | {'ratios': {}, 'scoring': {'kernel_seconds': 2e-4}},
+        row(large('bfloat16'), 0.018, 3.0),
+        row(large('float16'), 0.021, 4.5),
+        row(large('bfloat16', batch=4), 0.072, 4.0),
+        {'name': small('float16').name, 'error': 'out of memory'},
+    ]
+    targets = cli_benchmark._targets('gpu', reports)
+    assert [target['reached'] for target in targets] == [True, True, None, False, True]
+    assert targets[0]['measured'] == pytest.approx(18)
+    assert targets[3]['measured'] == pytest.approx(4)
+    known = {case.name for case in cli_benchmark._SUITES['gpu']}
+    assert {report['name'] for report in reports[1:]} <= known
 
 
 @pytest.mark.parametrize(

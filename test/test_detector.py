@@ -42,10 +42,14 @@ class PaintedNetwork:
     precision = 'float32'
     num_queries = 3
     class_names = ('road', 'sky')
-    input_size = InputSize()
+    input_size = InputSize(60, 80)
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.warmed_up: list[tuple[tuple[int, int], int]] = []
+
+    def warm_up(self, frame_size: tuple[int, int], batch: int = 1) -> None:
+        self.warmed_up.append((frame_size, batch))
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         self.batches.append(len(frames))
@@ -97,8 +101,11 @@ def test_frames_of_one_size_share_a_batch_and_keep_their_order() -> None:
 
 def test_a_warm_detector_has_seen_its_size() -> None:
     network = PaintedNetwork()
-    Detector(network, CONFIG).warm_up(30, 40, batch=2)
-    assert network.batches == [2]
+    detector = Detector(network, CONFIG)
+    detector.warm_up((30, 40), batch=2)
+    detector.warm_up()
+    assert network.warmed_up == [((30, 40), 2), ((60, 80), 1)]
+    assert network.batches == [2, 1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')

@@ -18,23 +18,40 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.prediction import MaskPrediction
 from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
 
-# A CUDA graph is captured in the second call after compilation and replayed from the third on.
+if TYPE_CHECKING:
+    from transformers import Mask2FormerConfig
+
+    from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
+
+# The first call on CUDA loads kernels and picks algorithms, the second fills the allocator's
+# pools in their final order.
 _WARM_UP_CALLS = 3
 
 
 class PixelNetwork(ABC):
     """A network that maps normalised pixels to mask and class logits.
 
-    Backends set the attributes of the protocol `Network` and implement `_forward`.
+    Backends implement `_forward`.
+
+    Args:
+        checkpoint: what its weights are.
+        config: of its model.
+        device: where it runs.
+        precision: `float32`, `float16` or `bfloat16`.
+        input_size: size of the network input; None takes the checkpoint's own
+            (`maskomaly_input_size` of the configuration) or the official 1024 x 2048.
+
     """
 
     name: str
@@ -46,6 +63,22 @@ class PixelNetwork(ABC):
     input_size: InputSize
     # Height and width that every input is padded to; None: the next multiples of 32.
     _padded_size: tuple[int, int] | None = None
+
+    def __init__(
+        self,
+        checkpoint: CheckpointFolder | CheckpointFile,
+        config: Mask2FormerConfig,
+        device: torch.device,
+        precision: str,
+        input_size: InputSize | None,
+    ) -> None:
+        self.name = checkpoint.name
+        self.sha256 = checkpoint.sha256
+        self.device = device
+        self.precision = precision
+        self.num_queries = int(config.num_queries)
+        self.class_names = class_names(config)
+        self.input_size = input_size or own_input_size(config)
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
@@ -103,3 +136,20 @@ class PixelNetwork(ABC):
             pixels: normalised and padded, float32 [B, 3, H, W], on the device.
 
         """
+
+
+def class_names(config: Mask2FormerConfig) -> tuple[str, ...]:
+    """Return the inlier classes of a model."""
+    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
+
+
+def own_input_size(config: Mask2FormerConfig) -> InputSize:
+    """Return the input size that a checkpoint brings, else the official one."""
+    own = getattr(config, 'maskomaly_input_size', None)
+    if own is None:
+        return InputSize()
+    if not (isinstance(own, list | tuple) and len(own) == 2 and {*map(type, own)} == {int}):
+        raise MaskomalyError(
+            f'maskomaly_input_size in config.json is {own!r}; it must be two whole numbers'
+        )
+    return InputSize(*own)

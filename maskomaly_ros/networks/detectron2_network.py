@@ -35,7 +35,6 @@ from maskomaly_ros.networks.devices import autocast_dtype
 from maskomaly_ros.networks.official_weights import transformers_config, weights_in_use
 from maskomaly_ros.networks.prediction import MaskPrediction
 from maskomaly_ros.networks.preprocessing import InputSize, check_frames
-from maskomaly_ros.networks.transformers_network import class_names, own_input_size
 from maskomaly_ros.networks.unpickling import read_weights
 
 _LOG = logging.getLogger(__name__)
@@ -78,15 +77,9 @@ class Detectron2Network(PixelNetwork):
                 f'backend detectron2 computes in float32 on the CPU, not in {precision}: only on '
                 'CUDA does the official code keep its pixel decoder out of mixed precision'
             )
-        self._model = _build(checkpoint).to(device).eval()
         config = transformers_config(checkpoint.config)
-        self.name = checkpoint.name
-        self.sha256 = checkpoint.sha256
-        self.device = device
-        self.precision = precision
-        self.num_queries = int(config.num_queries)
-        self.class_names = class_names(config)
-        self.input_size = input_size or own_input_size(config)
+        super().__init__(checkpoint, config, device, precision, input_size)
+        self._model = _build(checkpoint).to(device).eval()
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.

@@ -137,11 +137,10 @@ class OnnxNetwork(PixelNetwork):
     ) -> None:
         _check_choice(runtime, device, precision)
         self._runtime = runtime
-        self.device = device
-        self.precision = precision
         self._runs: dict[tuple[int, int, int], Run] = {}
         self._checkpoint = None if isinstance(source, Path) else source
         if isinstance(source, Path):
+            self.device, self.precision = device, precision
             known = self._open(source)
             self._padded_size = known.shape[1:]
             self.input_size = InputSize(*known.input_size)
@@ -153,13 +152,9 @@ class OnnxNetwork(PixelNetwork):
             self.name, self.sha256 = known.name, known.sha256
             self.num_queries, self.class_names = known.num_queries, known.class_names
         else:
-            from maskomaly_ros.networks import transformers_network as library
+            from maskomaly_ros.networks.transformers_network import model_config
 
-            config = library.model_config(source)
-            self.name, self.sha256 = source.name, source.sha256
-            self.num_queries = int(config.num_queries)
-            self.class_names = library.class_names(config)
-            self.input_size = input_size or library.own_input_size(config)
+            super().__init__(source, model_config(source), device, precision, input_size)
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, height, width = pixels.shape

@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.base import PixelNetwork
 from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
-from maskomaly_ros.networks.compilation import compiled
+from maskomaly_ros.networks.compilation import check_compiler, compiled
 from maskomaly_ros.networks.deformable_attention import fuse_deformable_attention
 from maskomaly_ros.networks.devices import autocast_dtype
 from maskomaly_ros.networks.limits import check_content, check_size
@@ -75,7 +75,10 @@ class TransformersNetwork(PixelNetwork):
         compile: bool = False,
     ) -> None:
         self._autocast_dtype = autocast_dtype(precision, device)
+        if compile:  # loading a network takes longer than looking for a compiler
+            check_compiler(device)
         model = load_model(checkpoint).to(device)
+        super().__init__(checkpoint, model.config, device, precision, input_size)
         if device.type == 'cuda':
             model = model.to(memory_format=torch.channels_last)
             if compile:
@@ -85,14 +88,6 @@ class TransformersNetwork(PixelNetwork):
             level.decoder = _InFloat32(level.decoder)
         self._model = LogitsOnly(model)
         self._compiled = compiled(self._model, device) if compile else None
-        config = model.config
-        self.name = checkpoint.name
-        self.sha256 = checkpoint.sha256
-        self.device = device
-        self.precision = precision
-        self.num_queries = int(config.num_queries)
-        self.class_names = class_names(config)
-        self.input_size = input_size or own_input_size(config)
 
     def traceable(self) -> LogitsOnly:
         """Return the model as a module of tensors alone."""
@@ -212,23 +207,6 @@ def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Mask2FormerCo
             raise MaskomalyError(
                 f'checkpoint {checkpoint.path} cannot be loaded: {error}'
             ) from error
-
-
-def class_names(config: Mask2FormerConfig) -> tuple[str, ...]:
-    """Return the inlier classes of a model."""
-    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
-
-
-def own_input_size(config: Mask2FormerConfig) -> InputSize:
-    """Return the input size that a checkpoint brings, else the official one."""
-    own = getattr(config, 'maskomaly_input_size', None)
-    if own is None:
-        return InputSize()
-    if not (isinstance(own, list | tuple) and len(own) == 2 and {*map(type, own)} == {int}):
-        raise MaskomalyError(
-            f'maskomaly_input_size in config.json is {own!r}; it must be two whole numbers'
-        )
-    return InputSize(*own)
 
 
 @contextmanager

@@ -29,7 +29,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import rclpy
 import rclpy.logging
 from rclpy.executors import SingleThreadedExecutor
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from maskomaly_ros.node.worker import Camera, Worker
     from maskomaly_ros.parameters import LoadSettings
 
-_WARM_UP_SIZE = (360, 640, 3)
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -202,7 +200,7 @@ class MaskomalyNode(LifecycleNode):
         detector = self._load_detector(load)
         self._settings.attach(detector)
         topics = self._resolve_topics(load.camera_topics)
-        _warm_up(detector, len(topics))
+        _warm_up(detector, load, len(topics))
         for topic, region in zip(topics, regions, strict=True):
             camera = Camera(CameraStream(topic), Outputs(self, topic.outputs), region)
             self._cameras += (camera,)
@@ -287,12 +285,12 @@ class MaskomalyNode(LifecycleNode):
             return response
 
 
-def _warm_up(detector: Detector, cameras: int) -> None:
-    """Find out whether the network runs at all, and let it allocate and tune beforehand."""
-    detector.detect([np.zeros(_WARM_UP_SIZE, np.uint8)])
-    warm_up = getattr(detector.network, 'warm_up', None)
-    if warm_up is not None and detector.network.device.type != 'cpu':  # a CPU has nothing to tune
-        warm_up(batch=cameras)
+def _warm_up(detector: Detector, load: LoadSettings, cameras: int) -> None:
+    """Find out whether the network runs at all, and let it compile, allocate and tune."""
+    # As many frames share a batch as cameras have one waiting; a CPU has nothing to tune for that.
+    tuned = load.compile or detector.network.device.type != 'cpu'
+    for batch in range(1, cameras + 1) if tuned else (1,):
+        detector.warm_up(load.frame_size, batch)
 
 
 def _load_from_checkpoint(load: LoadSettings) -> Detector:

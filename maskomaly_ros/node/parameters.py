@@ -151,6 +151,27 @@ _DECLARATIONS = {
         choices=('float32', 'float16', 'bfloat16'),
         needs_loading=True,
     ),
+    'compile': _Declaration(
+        Type.BOOL,
+        'Let torch compile the network while the node is configured, for a GPU; minutes, once.',
+        False,
+        needs_loading=True,
+    ),
+    'frame_width': _Declaration(
+        Type.INTEGER,
+        'Width in pixels of the camera frames that the node prepares for when it is configured; '
+        '0: of the network input.',
+        0,
+        limits=(0, 16384),
+        needs_loading=True,
+    ),
+    'frame_height': _Declaration(
+        Type.INTEGER,
+        'Height in pixels of those frames; 0: of the network input.',
+        0,
+        limits=(0, 16384),
+        needs_loading=True,
+    ),
     'input_shortest_side': _Declaration(
         Type.INTEGER,
         'Length in pixels of the shortest side of the network input; 0: as the checkpoint was '

@@ -20,7 +20,11 @@ import logging
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +33,8 @@ from torch import Tensor
 from transformers.models.mask2former import modeling_mask2former
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import compilation, load_network
 from maskomaly_ros.networks import deformable_attention as fused
-from maskomaly_ros.networks import load_network
 from maskomaly_ros.networks.devices import autocast_dtype
 from maskomaly_ros.networks.preprocessing import _resize
 from maskomaly_ros.networks.transformers_network import TransformersNetwork
@@ -49,6 +53,14 @@ INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 needs_triton = pytest.mark.skipif(
     not (INTERPRETED or torch.cuda.is_available()), reason='no CUDA device, nor TRITON_INTERPRET=1'
 )
+
+
+def has_compiler() -> bool:
+    try:
+        compilation.check_compiler(CPU)
+    except MaskomalyError:
+        return False
+    return True
 
 
 def kernel(*tensors: Tensor, shapes: list[int], heads: int) -> Tensor:
@@ -172,23 +184,102 @@ class TestCompilation:
             expected = model(pixels)
             actual = torch.compile(model, fullgraph=True, dynamic=False, backend=keep)(pixels)
         assert len(graphs) == 1
+        # What takes numbers from the host could not be recorded as a CUDA graph.
+        graphs[0].graph.eliminate_dead_code()
+        assert not {'tensor', 'as_tensor', 'item', 'tolist', 'cpu'} & {
+            getattr(node.target, '__name__', str(node.target)) for node in graphs[0].graph.nodes
+        }
         for ours, theirs in zip(actual, expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
 
     @pytest.mark.slow
-    def test_generated_code_gives_the_same(
+    @pytest.mark.skipif(not has_compiler(), reason='no C++ compiler (Debian: g++)')
+    def test_generated_code_gives_the_same_in_every_thread_and_is_kept(
         self, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        from torch._dynamo.utils import counters
+
         monkeypatch.setenv('TORCHINDUCTOR_CACHE_DIR', str(tmp_path))
-        frame = np.full((64, 100, 3), 90, np.uint8)
+        frame = np.random.default_rng(0).integers(0, 256, (64, 100, 3), np.uint8)
         expected = load_network(tiny_checkpoint, device='cpu').predict([frame])
+        torch._dynamo.reset()
+        counters.clear()
         network = load_network(tiny_checkpoint, device='cpu', compile=True)
         network.warm_up((64, 100))
-        actual = network.predict([frame])
-        torch.testing.assert_close(
-            actual.class_logits, expected.class_logits, atol=1e-3, rtol=1e-3
-        )
-        assert any(tmp_path.iterdir())  # what is compiled is kept
+        with ThreadPoolExecutor(1) as another:  # as a node has one for frames
+            actual = another.submit(network.predict, [frame]).result()
+        assert counters['stats']['unique_graphs'] == 1
+        assert not counters['graph_break']
+        for name in ('mask_logits', 'class_logits'):
+            torch.testing.assert_close(
+                getattr(actual, name), getattr(expected, name), atol=1e-3, rtol=1e-3
+            )
+
+        torch._dynamo.reset()  # as the next process begins
+        counters.clear()
+        again = load_network(tiny_checkpoint, device='cpu', compile=True).predict([frame])
+        torch.testing.assert_close(again.mask_logits, actual.mask_logits)
+        hits = sum(v for of in counters.values() for k, v in of.items() if k.endswith('cache_hit'))
+        assert hits > 0
+        assert counters['inductor']['fxgraph_cache_miss'] == 0
+
+    def test_without_a_compiler_loading_fails_at_once(
+        self, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torch._inductor import cpp_builder, exc
+
+        def find_none() -> str:
+            raise exc.InvalidCxxCompiler
+
+        monkeypatch.setattr(cpp_builder, 'get_cpp_compiler', find_none)
+        monkeypatch.setenv('CXX', 'c++-of-mine')
+        with pytest.raises(MaskomalyError, match=r'c\+\+-of-mine is none \(apt install g\+\+\)'):
+            load_network(tiny_checkpoint, device='cpu', compile=True)
+
+    def test_what_the_compiler_raises_is_put_into_words(
+        self, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from torch._dynamo.exc import TorchDynamoException
+
+        def fail(_: Tensor) -> None:
+            raise TorchDynamoException('no space left on device\nand a long explanation')
+
+        monkeypatch.setattr(compilation, 'check_compiler', lambda _: None)
+        monkeypatch.setattr(torch, 'compile', lambda *_, **__: fail)
+        run = compilation.compiled(torch.nn.Identity(), CPU)
+        with pytest.raises(MaskomalyError, match=r'network: no space left on device\. Without'):
+            run(torch.zeros(1))
+
+    def test_a_recorded_graph_takes_new_inputs_and_keeps_old_outputs(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The bookkeeping around a CUDA graph, with a recording that runs on the processor."""
+        calls = []
+
+        def function(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            calls.append(pixels)
+            return pixels + 1, pixels * 2
+
+        def replay() -> None:
+            for kept, new in zip(graph._outputs, function(calls[-1]), strict=True):
+                kept.copy_(new)
+
+        stream = SimpleNamespace(wait_stream=lambda _: None)
+        for name, value in {
+            'Stream': lambda: stream,
+            'current_stream': lambda: stream,
+            'device': lambda _: nullcontext(),
+            'stream': lambda _: nullcontext(),
+            'CUDAGraph': lambda: SimpleNamespace(replay=replay),
+            'graph': lambda *_, **__: nullcontext(),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        graph: Any = compilation._CudaGraph(function, torch.zeros(2))
+        first = graph(torch.full((2,), 3.0))
+        second = graph(torch.full((2,), 5.0))
+        assert len({pixels.data_ptr() for pixels in calls}) == 1
+        assert [output.tolist() for output in first] == [[4, 4], [6, 6]]
+        assert [output.tolist() for output in second] == [[6, 6], [10, 10]]
 
     def test_is_for_torch_only(self, tiny_checkpoint: Path) -> None:
         with pytest.raises(MaskomalyError, match='backend onnxruntime cannot compile'):

@@ -56,9 +56,10 @@ class RedIsAnomalous:
     precision: str = 'float32'
     num_queries: int = 2
     class_names: tuple[str, ...] = ('road',)
-    input_size: InputSize = field(default_factory=InputSize)
+    input_size: InputSize = field(default_factory=lambda: InputSize(360, 640))
     batches: list[list[NDArray[np.uint8]]] = field(default_factory=list)
     failures: list[Exception | None] = field(default_factory=list)
+    warmed_up: list[tuple[tuple[int, int], int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -78,6 +79,9 @@ class RedIsAnomalous:
         self.batches.clear()
         while self.entered.acquire(blocking=False):
             pass
+
+    def warm_up(self, frame_size: tuple[int, int], batch: int = 1) -> None:
+        self.warmed_up.append((frame_size, batch))
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         self.batches.append([frame.copy() for frame in frames])

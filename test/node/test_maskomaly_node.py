@@ -524,26 +524,60 @@ def test_a_network_that_cannot_run_is_found_out_when_configuring(
     assert change_state(ros, 'configure')
 
 
-def test_a_gpu_is_warmed_up_with_a_frame_of_each_camera(ros: Any, network: Any) -> None:
+@pytest.mark.parametrize(
+    ('parameters', 'device', 'expected'),
+    [
+        ({}, 'cpu', [((360, 640), 1)]),
+        ({'frame_width': 320, 'frame_height': 200}, 'cpu', [((200, 320), 1)]),
+        ({}, 'meta', [((360, 640), 1), ((360, 640), 2)]),  # any but a CPU will do
+        ({'compile': True}, 'cpu', [((360, 640), 1), ((360, 640), 2)]),
+    ],
+)
+def test_the_network_is_warmed_up_for_what_may_come(
+    ros: Any,
+    network: Any,
+    parameters: dict[str, Any],
+    device: str,
+    expected: list[tuple[tuple[int, int], int]],
+) -> None:
     import torch
 
-    batches = []
-    network.warm_up = lambda batch: batches.append(batch)
+    loaded = []
 
-    def load(_: Any) -> Detector:
+    def load(settings: Any) -> Detector:
+        loaded.append(settings.compile)
         detector = Detector(network)
-        network.device = devices.pop()
+        network.device = torch.device(device)
         return detector
 
-    devices = [torch.device('meta'), torch.device('cpu')]  # any but a CPU will do
-    node = ros.maskomaly('/front/image_raw', '/rear/image_raw', start=False, load_detector=load)
+    topics = '/front/image_raw', '/rear/image_raw'
+    node = ros.maskomaly(*topics, start=False, load_detector=load, **parameters)
     node.trigger_configure()
-    assert batches == []
-    node.trigger_cleanup()
     network.device = torch.device('cpu')
-    node.trigger_configure()
-    assert batches == [2]
-    network.device = torch.device('cpu')
+    assert network.warmed_up == expected
+    assert [len(batch) for batch in network.batches] == [batch for _, batch in expected]
+    assert loaded == [parameters.get('compile', False)]
+
+
+def test_without_a_compiler_the_node_says_so_and_can_be_configured_without(
+    ros: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from torch._inductor import cpp_builder, exc
+
+    from maskomaly_ros.node import maskomaly_node
+
+    def find_none() -> str:
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, 'get_cpp_compiler', find_none)
+    load = maskomaly_node._load_from_checkpoint
+    ros.maskomaly(autostart=False, load_detector=load, device='cpu', compile=True)
+    assert not change_state(ros, 'configure')
+    said = capfd.readouterr().err
+    assert 'it needs a C++ compiler, and g++ is none (apt install g++)' in said
+    assert 'Traceback' not in said
+    assert set_parameters(ros, compile=False) == ''
+    assert change_state(ros, 'configure')
 
 
 def test_a_given_query_that_the_network_lacks_fails_configuring(

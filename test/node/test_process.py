@@ -41,7 +41,7 @@ BUSY = """
 import sys, time, torch
 from types import SimpleNamespace
 from maskomaly_ros.detector import Detector
-from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.networks import InputSize, MaskPrediction
 from maskomaly_ros.node import maskomaly_node
 
 def predict(frames, calls=[]):
@@ -53,7 +53,7 @@ def predict(frames, calls=[]):
 
 network = SimpleNamespace(
     name='busy', sha256='0' * 64, device=torch.device('cpu'), precision='float32', num_queries=1,
-    predict=predict,
+    input_size=InputSize(360, 640), predict=predict, warm_up=lambda frame_size, batch: None,
 )
 maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
 sys.exit(maskomaly_node.main())
