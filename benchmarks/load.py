@@ -290,7 +290,7 @@ def run_node(arguments: Any, ros_arguments: Sequence[str]) -> int:
         warm_up=lambda frame_size, batch: None,
     )  # fmt: skip
     maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
-    return maskomaly_node.main(['load', *ros_arguments])
+    maskomaly_node.main(['load', *ros_arguments])
 
 
 def run_cameras(arguments: Any) -> int:

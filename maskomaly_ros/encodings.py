@@ -21,6 +21,7 @@ it. The pixels are those that cv_bridge gives for `rgb8`.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from dataclasses import dataclass
@@ -208,7 +209,7 @@ def decode_compressed(message: CompressedImageMessage, *, max_pixels: int) -> ND
             'grey camera'
         )
     data = bytes(message.data)
-    width, height, channels = _compressed_size(data, message.format)
+    width, height, channels = _compressed_size(data, message.format, max_pixels)
     _check_size(width, height, max_pixels)
     mode, code = cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB
     if channels == 1 and message.format.startswith('bayer_'):
@@ -234,10 +235,10 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _compressed_size(data: bytes, format_name: str) -> tuple[int, int, int]:
+def _compressed_size(data: bytes, format_name: str, max_pixels: int) -> tuple[int, int, int]:
     """Return width, height and channels from the header; raise where data is cut short."""
     if data[:3] == b'\xff\xd8\xff':
-        return _jpeg_size(data)
+        return _jpeg_size(data, max_pixels)
     if data[:8] == b'\x89PNG\r\n\x1a\n':
         return _png_size(data)
     if data[:4] == b'RIFF' and data[8:12] == b'WEBP':
@@ -248,7 +249,7 @@ def _compressed_size(data: bytes, format_name: str) -> tuple[int, int, int]:
     )
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int, int]:
+def _jpeg_size(data: bytes, max_pixels: int) -> tuple[int, int, int]:
     """Walk the segments of a JPEG to its frame header (ITU-T T.81, annex B)."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:
@@ -269,8 +270,15 @@ def _jpeg_size(data: bytes) -> tuple[int, int, int]:
                     f'the JPEG has {scans} scans, more than the limit of {_MOST_SCANS}: decoding '
                     'it would take too long'
                 )
-            size = int.from_bytes(header[2:4], 'big'), int.from_bytes(header[:2], 'big')
-            return *size, header[4]
+            width, height = (int.from_bytes(header[i : i + 2], 'big') for i in (2, 0))
+            _check_size(width, height, max_pixels)  # says more than what follows
+            # Each block of 8 x 8 pixels has a Huffman code of its own, of a bit or more.
+            blocks = math.ceil(width / 8) * math.ceil(height / 8)
+            if marker <= 0xC2 and 8 * (len(data) - position) < blocks:
+                raise MaskomalyError(
+                    f'the JPEG is damaged: {width} x {height} pixels are not in {len(data)} bytes'
+                )
+            return width, height, header[4]
         position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
     raise MaskomalyError(
         f'the JPEG of {len(data)} bytes has no frame header: damaged or cut short'

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import array
+import re
 import struct
 import zlib
 from types import SimpleNamespace
@@ -481,3 +482,18 @@ def test_byte_order_of_this_machine_is_not_assumed() -> None:
         message = image('mono16', value, bigendian=bigendian)
         assert bytes(message.data) == (0x1234).to_bytes(2, order)
         assert decode_image(message, max_pixels=1)[0, 0, 0] == round(0x1234 / 257)
+
+
+@pytest.mark.parametrize('options', [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
+def test_a_jpeg_that_says_more_than_it_holds(options: tuple[int, ...]) -> None:
+    """The decoder would fill what is missing with grey."""
+    emptiest = np.zeros((1080, 1920, 3), np.uint8)
+    settings = (cv2.IMWRITE_JPEG_QUALITY, 1, cv2.IMWRITE_JPEG_OPTIMIZE, 1, *options)
+    data = bytearray(cv2.imencode('.jpg', emptiest, settings)[1])
+    message = SimpleNamespace(format='jpeg', data=bytes(data))
+    assert decode_compressed(message, max_pixels=1 << 26).shape == emptiest.shape
+    at = re.search(rb'\xff[\xc0-\xc2]\x00.\x08', data).end()  # type: ignore[union-attr]
+    data[at : at + 4] = (8000).to_bytes(2, 'big') * 2
+    message.data = bytes(data)
+    with pytest.raises(MaskomalyError, match='8000 x 8000 pixels are not in'):
+        decode_compressed(message, max_pixels=1 << 26)

@@ -364,6 +364,15 @@ class Parameters:
                 node.declare_parameter(name, default, declaration.descriptor())
             except Exception as error:  # of several kinds, and not all of one family
                 raise MaskomalyError(str(error)) from error
+        unknown = sorted(
+            name
+            for name in given
+            if not node.has_parameter(name) and not name.startswith('qos_overrides.')
+        )
+        if unknown:  # of other nodes, if the file is for all; or misspelt, and that may be max_age
+            node.get_logger().warning(
+                f'parameters that this node does not have, without effect: {", ".join(unknown)}'
+            )
         self.load, self.live = self._settings({})
         node.add_pre_set_parameters_callback(_type_empty_lists)
         node.add_on_set_parameters_callback(self._check_changes)

@@ -186,6 +186,19 @@ def test_wrong_values_at_the_start_are_named(
         assert word in str(refused.value)
 
 
+def test_parameters_that_nobody_reads_are_named(
+    owner: Owner, capfd: pytest.CaptureFixture[str]
+) -> None:
+    qos = {'/a.subscription.reliability': 'reliable'}
+    owner.start({'max_ages': 0.5, 'max_age': 0.5, 'use_sim_time': False, 'qos_overrides': qos})
+    warnings = [line for line in capfd.readouterr().err.splitlines() if 'without effect' in line]
+    assert len(warnings) == 1
+    assert warnings[0].endswith('without effect: max_ages')
+    owner.node.destroy_node()
+    owner.start({'max_age': 0.5})
+    assert 'without effect' not in capfd.readouterr().err
+
+
 def test_queries_that_the_network_lacks_are_refused(owner: Owner) -> None:
     parameters = owner.start({'anomalous_queries': [0, 2]})
     before = parameters.live

@@ -56,7 +56,7 @@ network = SimpleNamespace(
     input_size=InputSize(360, 640), predict=predict, warm_up=lambda frame_size, batch: None,
 )
 maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
-sys.exit(maskomaly_node.main())
+maskomaly_node.main()
 """
 LOADING = """
 import sys, time
@@ -67,7 +67,7 @@ def load(settings):
     time.sleep(600)
 
 maskomaly_node._load_from_checkpoint = load
-sys.exit(maskomaly_node.main())
+maskomaly_node.main()
 """
 
 
@@ -170,6 +170,17 @@ def test_a_real_network_finds_the_same_in_another_process(
     process.send(signal.SIGINT)
     assert process.status() == 0
     assert 'Traceback' not in process.output
+
+
+def test_the_process_does_not_take_itself_apart_for_long(run: Any) -> None:
+    program = (
+        'import atexit, time; from maskomaly_ros.node import maskomaly_node\n'
+        'atexit.register(time.sleep, 600); maskomaly_node.main()'
+    )
+    process = run('-c', program, '--ros-args', '-p', 'autostart:=false')
+    process.wait_for('waiting to be configured')
+    process.send(signal.SIGINT)
+    assert process.status() == 0
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
