@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich import box
@@ -205,7 +205,7 @@ def evaluate(
             'datasets': [
                 asdict(evaluation)
                 if isinstance(evaluation, SemanticEvaluation)
-                else evaluation.as_dict()
+                else {**evaluation.as_dict(), 'published': _published_dict(evaluation)}
                 for evaluation in evaluations
             ],
         }
@@ -222,7 +222,7 @@ def evaluate(
                         each,
                         network,
                         known,
-                        rows=[_row_of(name, r) for name, r in evaluation.results.items()],
+                        rows=_rows_of(evaluation),
                         score_folders=score_folders[each.name],
                         statistics=found,
                         cache=cache,
@@ -255,11 +255,33 @@ def _write_report(path: Path, reports: list[DatasetReport], facts: dict[str, str
     OUT.print(f'Report: {path}', soft_wrap=True, highlight=False, markup=False)
 
 
-def _row_of(name: str, result: MethodResult) -> MethodRow:
+def _published_dict(evaluation: Evaluation) -> dict[str, Any] | None:
+    from maskomaly_ros.evaluation.published import published
+
+    quoted = published(evaluation.layout)
+    return asdict(quoted) if quoted else None
+
+
+def _rows_of(evaluation: Evaluation) -> list[MethodRow]:
+    """Return the rows of a report: what was measured, and what others published."""
+    from maskomaly_ros.evaluation.published import published
     from maskomaly_ros.evaluation.report import MethodRow
 
-    threshold = {'threshold': result.pixels.best_f1_threshold}
-    return MethodRow(name, {**_columns_of(result), **threshold})
+    rows = []
+    for name, result in evaluation.results.items():
+        columns = _columns_of(result)
+        threshold = {'threshold': result.pixels.best_f1_threshold}
+        rows.append(MethodRow(name, {**columns, **threshold}))
+    if quoted := published(evaluation.layout):
+        rows += [
+            MethodRow(
+                name,
+                {metric: value for metric, value in figures.items() if metric in columns},
+                f'{quoted.source} ({quoted.data})',
+            )
+            for name, figures in quoted.rows.items()
+        ]
+    return rows
 
 
 def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolder]:
@@ -332,7 +354,9 @@ def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Quer
         justify: Literal['left', 'right'] = 'left' if name == header[0] else 'right'
         table.add_column(name, justify=justify, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell.text, 'bold' if cell.best else '') for cell in row))
+        table.add_row(
+            *(Text(c.text, 'bold' if c.best else 'dim italic' if c.quoted else '') for c in row)
+        )
     OUT.print(table)
     for remark in _remarks(evaluation):
         OUT.print(remark, soft_wrap=True, highlight=False, markup=False)
@@ -343,13 +367,15 @@ def _markdown(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> 
     lines = [
         '| ' + ' | '.join(header) + ' |',
         '|---|' + '---:|' * (len(header) - 1),
-        *(
-            '| ' + ' | '.join(f'**{c.text}**' if c.best else c.text for c in row) + ' |'
-            for row in rows
-        ),
+        *('| ' + ' | '.join(_markdown_cell(cell) for cell in row) + ' |' for row in rows),
     ]
     paragraphs = [f'{_title(evaluation, queries)}:', '\n'.join(lines), *_remarks(evaluation)]
     return '\n\n'.join(paragraphs)
+
+
+def _markdown_cell(cell: _Cell) -> str:
+    mark = '**' if cell.best else '*' if cell.quoted and cell.text != '-' else ''
+    return f'{mark}{cell.text}{mark}'
 
 
 def _title(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str:
@@ -362,6 +388,7 @@ def _title(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str
 class _Cell(NamedTuple):
     text: str
     best: bool = False
+    quoted: bool = False
 
 
 def _cells(
@@ -369,6 +396,7 @@ def _cells(
 ) -> tuple[list[str], list[list[_Cell]]]:
     """Return the header and the rows of the table of an evaluation."""
     from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
+    from maskomaly_ros.evaluation.published import published
 
     if isinstance(evaluation, SemanticEvaluation):
         result = evaluation.result
@@ -397,6 +425,15 @@ def _cells(
         ]
         for method, row in columns.items()
     ]
+    if quoted := published(evaluation.layout):
+        rows += [
+            [
+                _Cell(f'{method} (quoted)', quoted=True),
+                *(_Cell(_percent(row.get(name, math.nan)), quoted=True) for name in names),
+                _Cell('-', quoted=True),
+            ]
+            for method, row in quoted.rows.items()
+        ]
     return ['method', *names, 'threshold'], rows
 
 
@@ -406,13 +443,29 @@ def _percent(value: float) -> str:
 
 def _remarks(evaluation: Evaluation | SemanticEvaluation) -> Iterator[str]:
     from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
+    from maskomaly_ros.evaluation.published import published
 
     if isinstance(evaluation, SemanticEvaluation):
         return
+    if quoted := published(evaluation.layout):
+        yield (
+            f'Rows marked quoted are figures that others published, with other networks, for '
+            f'{quoted.data}: {quoted.source}.'
+        )
     if evaluation.averaged:
         yield 'AP, FPR95 and AuROC: means over the images that have an anomaly.'
     if any(math.isnan(r.pixels.margin_60) for r in evaluation.results.values()):
         yield 'MDM is defined for scores in [0, 1] alone.'
+    for method, pixels in evaluation.clipped.items():
+        yield (
+            f'{method}: {pixels} pixels have a score beyond ±65504, the limit of float16, in '
+            'which scores are compared; they count as ±65504, and their order is lost.'
+        )
+    for method in evaluation.tied:
+        yield (
+            f'{method}: most scores become equal in float16, in which they are compared; subtract '
+            'a constant or scale them before they are stored.'
+        )
     if evaluation.statistics == evaluation.dataset:
         yield 'sml: statistics of the classes from these very images, without their labels.'
     elif evaluation.statistics:

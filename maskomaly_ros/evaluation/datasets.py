@@ -317,7 +317,8 @@ def open_dataset(specification: str) -> Dataset:
         )
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        raise MaskomalyError(f'data set folder {folder} does not exist')
+        problem = 'is no folder' if folder.exists() else 'does not exist'
+        raise MaskomalyError(f'data set folder {folder} {problem}')
     return Dataset(layout, folder.resolve())
 
 
@@ -395,6 +396,8 @@ def _decode(content: bytes, flags: int, path: Path) -> NDArray[np.integer[Any]]:
     # imread() would neither say whether the file is there nor read every path on every platform.
     pixels = np.frombuffer(content, np.uint8)
     image: NDArray[Any] | None = cv2.imdecode(pixels, flags) if pixels.size else None
-    if image is None:
+    # Of a JPEG that was cut off the decoder makes up the rest; its end follows the last scan.
+    cut = content[:2] == b'\xff\xd8' and content.rfind(b'\xff\xd9') < content.rfind(b'\xff\xda')
+    if image is None or cut:
         raise MaskomalyError(f'{path} is not an image that can be decoded')
     return image

@@ -20,10 +20,10 @@ import contextlib
 import math
 import os
 import tempfile
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -58,9 +58,12 @@ from maskomaly_ros.evaluation.metrics import (
     ImageSummary,
     PixelMetrics,
     PixelResult,
+    RoundedScores,
     SemanticConfusion,
     SemanticResult,
     TrueComponents,
+    clip_overflow,
+    round_scores,
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.networks import MaskPrediction, Network
@@ -145,6 +148,8 @@ class Evaluation:
         results: figures of each method; those of score files come last.
         per_image: every image, in order of their names.
         statistics: images that SML has its statistics from; None without SML.
+        clipped: pixels of each method whose score was beyond what float16 can hold, where any.
+        tied: methods of which most scores became equal when they were rounded to float16.
 
     """
 
@@ -156,6 +161,8 @@ class Evaluation:
     results: dict[str, MethodResult]
     per_image: tuple[ImageResult, ...]
     statistics: str | None = None
+    clipped: dict[str, int] = field(default_factory=dict)
+    tied: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON; of the curves at most 500 points."""
@@ -238,31 +245,42 @@ def evaluate(
 
         def measure(
             sample: Sample, prediction: MaskPrediction | None, label: Image
-        ) -> dict[str, ImageSummary]:
-            found: dict[str, NDArray[Any]] = {}
+        ) -> dict[str, tuple[ImageSummary, int, bool]]:
+            """Return the summary of each method; of the scores, what was lost by rounding."""
+            found: dict[str, RoundedScores] = {}
             if prediction is not None:
-                found |= compute_stored_scores(prediction, parameters, methods, statistics)
+                ours = compute_stored_scores(prediction, parameters, methods, statistics)
+                found |= {name: clip_overflow(score) for name, score in ours.items()}
             for source in scores:
-                found[source.method] = source.read(sample.name, (label.shape[0], label.shape[1]))
-            summaries = {name: ImageSummary.of(score, label) for name, score in found.items()}
+                size = label.shape[0], label.shape[1]
+                found[source.method] = round_scores(source.read(sample.name, size))
+            summaries = {name: ImageSummary.of(each.scores, label) for name, each in found.items()}
             if save_scores:
                 for method in methods:
                     folder_name = dataset.layout.benchmark_name or dataset.name
-                    write_score(save_scores, method, folder_name, sample.name, found[method])
+                    score = found[method].scores
+                    write_score(save_scores, method, folder_name, sample.name, score)
             if stored is not None:
-                stored.write(sample.name, found, label)
-            return summaries
+                stored.write(sample.name, {name: r.scores for name, r in found.items()}, label)
+            return {name: (summaries[name], r.clipped, r.tied) for name, r in found.items()}
 
         run = over_images(network if methods else None, dataset, outputs, measure)
-        for sample, summaries in progress(run, len(dataset), f'{dataset.name}: scores'):
-            for name, summary in summaries.items():
+        clipped: Counter[str] = Counter()
+        tied: Counter[str] = Counter()
+        for sample, found in progress(run, len(dataset), f'{dataset.name}: scores'):
+            for name, (summary, pixels_clipped, is_tied) in found.items():
                 metrics[name].add(summary)
-            figures = {name: summary.figures for name, summary in summaries.items()}
+                clipped[name] += pixels_clipped
+                tied[name] += is_tied
+            figures = {name: summary.figures for name, (summary, _, _) in found.items()}
             per_image.append(ImageResult(sample.name, sample.image, sample.label, figures))
             if stored is not None:
                 stored.keep(sample.name)
         check_images(dataset, len(per_image))
-        pixels = {name: metric.compute() for name, metric in metrics.items()}
+        try:
+            pixels = {name: metric.compute() for name, metric in metrics.items()}
+        except MaskomalyError as error:
+            raise MaskomalyError(f'{dataset.name}: {error}') from error
         components_found = _component_metrics(stored, dataset, pixels, progress) if stored else {}
         return Evaluation(
             dataset=dataset.name,
@@ -276,6 +294,8 @@ def evaluate(
             },
             per_image=tuple(per_image),
             statistics=statistics.source if 'sml' in methods and statistics else None,
+            clipped={name: number for name, number in clipped.items() if number},
+            tied=tuple(name for name, number in tied.items() if number),
         )
 
 

@@ -101,11 +101,18 @@ class ClassStatistics:
 
     @classmethod
     def of_sums(cls, sums: FloatArray, source: str) -> ClassStatistics:
-        """Make statistics of `class_sums`; a class that is nowhere gets those of all pixels."""
-        number, total, squares = np.where(sums[0] > 0, sums, sums.sum(1, keepdims=True))
+        """Make statistics of `class_sums`; a class that is nowhere gets those of all pixels.
+
+        No deviation is less than a hundredth of that of all pixels: a class of a few pixels that
+        are alike would make scores of any size elsewhere.
+        """
+        everything = sums.sum(1, keepdims=True)
+        sums = np.concatenate([np.where(sums[0] > 0, sums, everything), everything], 1)
+        number, total, squares = sums
         mean = total / number
         deviation = np.sqrt(np.maximum(squares / number - mean * mean, 0.0))
-        return cls(mean, np.maximum(deviation, 1e-6), source)
+        least = max(1e-6, 0.01 * float(deviation[-1]))
+        return cls(mean[:-1], np.maximum(deviation[:-1], least), source)
 
 
 @torch.inference_mode()

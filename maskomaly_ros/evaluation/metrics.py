@@ -36,7 +36,7 @@ import importlib
 import logging
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -58,6 +58,51 @@ SCORE_VALUES: FloatArray = _ORDER.astype(np.uint16).view(np.float16).astype(np.f
 """Every value that a stored score can have, float64, ascending."""
 
 _QUANTILES_PER_CLASS = 384
+
+
+class RoundedScores(NamedTuple):
+    """Scores as they are stored and compared, and what was lost.
+
+    Attributes:
+        scores: float16, of the same shape.
+        clipped: pixels beyond ±65504, which are set to it: their order is lost.
+        tied: whether most of the values that differed have become equal, as in a score that
+            differs little from a large number.
+
+    """
+
+    scores: NDArray[np.float16]
+    clipped: int
+    tied: bool
+
+
+def round_scores(score: NDArray[Any]) -> RoundedScores:
+    """Round a score map to float16; infinity and NaN stay what they are, and are no score."""
+    score = np.asarray(score)
+    if score.dtype == np.float16:
+        return RoundedScores(score, 0, tied=False)
+    largest = np.finfo(np.float16).max
+    beyond = np.isfinite(score) & (np.abs(score) > largest)
+    clipped = int(beyond.sum())
+    if clipped:
+        score = np.where(beyond, np.copysign(largest, score), score)
+    rounded = score.astype(np.float16)
+    step = max(1, score.size // 10_000)
+    sample = score.ravel()[::step]
+    sample = sample[np.isfinite(sample)]
+    values = len(np.unique(sample))
+    left = len(np.unique(sample.astype(np.float16)))
+    return RoundedScores(rounded, clipped, tied=left < 100 and 10 * left < values)
+
+
+def clip_overflow(score: NDArray[np.float16]) -> RoundedScores:
+    """Set what became infinite when finite scores were rounded to ±65504."""
+    infinite = (score.view(np.uint16) & 0x7FFF) == 0x7C00
+    clipped = int(np.count_nonzero(infinite))
+    if clipped:
+        score = np.where(infinite, score.view(np.uint16) - 1, score.view(np.uint16))
+        score = score.astype(np.uint16).view(np.float16)
+    return RoundedScores(score, clipped, tied=False)
 
 
 @dataclass(frozen=True)

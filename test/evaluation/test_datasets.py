@@ -286,3 +286,28 @@ def test_real_data_sets(shared, layout, folder, images):
     _, label = dataset.samples[0].read()
     classes = range(len(CLASS_NAMES)) if dataset.layout.task == 'semantic' else (0, 1)
     assert set(np.unique(label)) <= {*classes, 255}
+
+
+def test_a_jpeg_that_was_cut_off_is_broken(tmp_path):
+    """The decoder fills what is missing with grey and says nothing."""
+    dataset_folder = tmp_path / 'set'
+    image = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+    for folder in ('images', 'labels'):
+        (dataset_folder / folder).mkdir(parents=True)
+    for index, options in enumerate([[], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]]):
+        _, content = cv2.imencode('.jpg', image, options)
+        for name, kept in (('whole', len(content)), ('cut', len(content) * 2 // 3)):
+            path = dataset_folder / f'images/{name}{index}.jpg'
+            path.write_bytes(content.tobytes()[:kept])
+            label = np.zeros((64, 96), np.uint8)
+            cv2.imwrite(str(dataset_folder / f'labels/{name}{index}.png'), label)
+    dataset = open_dataset(f'plain:{dataset_folder}')
+    assert [sample.name for sample, _, _ in dataset.read()] == ['whole0', 'whole1']
+    assert set(dataset.skipped) == {'cut0', 'cut1'}
+    assert 'is not an image that can be decoded' in dataset.skipped['cut0']
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / 'x').touch()
+    with pytest.raises(MaskomalyError, match='x is no folder'):
+        open_dataset(f'plain:{tmp_path}/x')

@@ -440,3 +440,26 @@ def test_semantic_confusion_names_a_wrong_class():
         confusion.update(np.array([[0, -1]]), np.array([[0, 1]]))
     with pytest.raises(MaskomalyError, match='differ in shape'):
         confusion.update(np.zeros((1, 2)), np.zeros((2, 1)))
+
+
+def test_scores_that_float16_cannot_hold_are_clipped_and_counted():
+    score = np.array([[1e6, -1e6, 1.0, 65504.0]])
+    rounded = metrics.round_scores(score)
+    assert rounded.scores.tolist() == [[65504.0, -65504.0, 1.0, 65504.0]]
+    assert (rounded.clipped, rounded.tied) == (2, False)
+    with np.errstate(over='ignore'):
+        clipped = metrics.clip_overflow(score.astype(np.float16))
+    assert clipped.scores.tolist() == rounded.scores.tolist()
+    assert clipped.clipped == 2
+    unchanged = metrics.round_scores(np.float32([[np.nan, np.inf, 0.5]]))
+    assert np.array_equal(unchanged.scores, np.float16([[np.nan, np.inf, 0.5]]), equal_nan=True)
+    assert unchanged.clipped == 0
+
+
+def test_scores_that_become_equal_are_told():
+    generator = np.random.default_rng(1)
+    narrow = 1000 + generator.random((200, 300))
+    assert metrics.round_scores(narrow).tied
+    assert not metrics.round_scores(narrow - 1000).tied
+    assert not metrics.round_scores(np.round(narrow)).tied  # no more values than before
+    assert not metrics.round_scores(narrow.astype(np.float16)).tied  # nothing to compare with

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 import pytest
 
+from maskomaly_ros import cli_evaluate
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.metrics import PixelMetrics
@@ -180,3 +181,19 @@ def test_a_full_disk_ends_the_evaluation(network, scenes, tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(MaskomalyError, match='cannot write'):
         evaluate(network, scenes(2), PARAMETERS, ['rba'], save_scores=tmp_path / 'file')
+
+
+def test_scores_beyond_float16_count_as_its_limits_and_are_told(scenes, tmp_path):
+    dataset = scenes(3)
+    folder = tmp_path / 'scores'
+    folder.mkdir()
+    for index, sample in enumerate(dataset.samples):
+        score = np.random.default_rng(index).normal(size=(48, 64)).astype(np.float32)
+        score[:2] = 1e9
+        with h5py.File(folder / f'{sample.name}.hdf5', 'w') as file:
+            file['value'] = score if index else 2000 + score / 10
+    result = evaluate(None, dataset, ScoringParameters(), scores=[ScoreFolder('x', folder)])
+    assert (result.images, result.clipped, result.tied) == (3, {'x': 3 * 2 * 64}, ('x',))
+    remarks = ' '.join(cli_evaluate._remarks(result))
+    assert 'x: 384 pixels have a score beyond ±65504' in remarks
+    assert 'x: most scores become equal in float16' in remarks
