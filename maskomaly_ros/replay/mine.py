@@ -32,6 +32,7 @@ import platform
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -555,6 +556,7 @@ class _Fleet:
             'logging_level': logging.ERROR, 'log_to_driver': False, 'include_dashboard': False
         }  # fmt: skip
         if options.address:
+            _check_address(options.address)
             values = {'address': options.address, 'log_to_driver': False}
         else:
             wanted = (options.workers or 1) * (options.cpus_per_worker or 1)
@@ -711,6 +713,16 @@ class _Fleet:
         self._ray.kill(actor.handle)
         self._actors.remove(actor)
         self._begin_actor()
+
+
+def _check_address(address: str) -> None:
+    """Raise MaskomalyError where nobody listens: Ray would try for minutes."""
+    match = re.fullmatch(r'(?:ray://)?([^/:]+):(\d{1,5})', address)
+    if match:
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise MaskomalyError(f'nobody answers at {address}: {error}') from error
 
 
 def _import_ray() -> Any:

@@ -37,7 +37,7 @@ pytest.importorskip('av', reason='videos need PyAV')
 COMMAND = [sys.executable, '-m', 'maskomaly_ros.cli', 'replay']
 
 
-COUNT = 60
+COUNT = 40
 
 
 def messages(bag: Path) -> list[tuple[str, int, bytes]]:

@@ -317,3 +317,20 @@ def test_cluster_that_runs_already(cluster: str, tiny_checkpoint: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert '1 of 3 drives replayed, 2 were' in done.stdout
     assert 'frames/s' in done.stdout
+
+
+def test_cluster_that_is_not_there(tmp_path: Path) -> None:
+    pytest.importorskip('pyarrow', reason='tables need pyarrow')
+    pytest.importorskip('ray', reason="mining needs Ray: pip install '.[mine]'")
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{taken.getsockname()[1]}'
+        program = (
+            'import sys; from maskomaly_ros.replay.mine import MineOptions, mine\n'
+            'mine([sys.argv[1]], sys.argv[2], MineOptions(address=sys.argv[3]))'
+        )
+        drive = str(images(tmp_path / 'drive'))
+        command = [sys.executable, '-c', program, drive, str(tmp_path / 'out'), address]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert f'MaskomalyError: nobody answers at {address}' in done.stderr
