@@ -136,13 +136,13 @@ class Journal:
                 if record is None:
                     break
                 if record['kind'] == 'start':
-                    changed = [k for k, v in identity.items() if record['identity'].get(k) != v]
+                    before = record.get('identity', {})
+                    changed = [k for k, v in identity.items() if before.get(k) != v]
                     if changed:
                         raise MaskomalyError(
                             f'{self.path.parent.parent} holds another replay: '
                             + ', '.join(
-                                f'{k} was {record["identity"].get(k)!r}, now {identity[k]!r}'
-                                for k in changed
+                                f'{k} was {before.get(k)!r}, now {identity[k]!r}' for k in changed
                             )
                             + '. Give another folder, or start again with --restart'
                         )
@@ -222,8 +222,9 @@ class Journal:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return a line; None where it was cut off."""
+    """Return a line; None where it was cut off, or is none of ours."""
     try:
-        return dict(json.loads(line)) if line.endswith(b'\n') else None
+        record = json.loads(line) if line.endswith(b'\n') else None
     except ValueError:
         return None
+    return record if isinstance(record, dict) and 'kind' in record else None

@@ -381,24 +381,49 @@ class VideoSource(Source):
         return container
 
     def _frames(self) -> Iterator[SourceFrame]:
-        index = 0
+        index, end = 0, 0.0
         with self._container() as container:
             stream = container.streams.video[0]
+            announced = self._announced_end(container, stream)
             # Frame threads would name a packet later than the damaged one.
             stream.thread_type = 'SLICE'
             for decoded in self._decode(container, stream):
                 name = f'frame {index}'
                 if isinstance(decoded, Exception):
                     self._report(index, name, reason_of(decoded))
-                elif decoded.is_corrupt:
+                    index += 1
+                    continue
+                if decoded.pts is not None:
+                    length = getattr(decoded, 'duration', 0) or 0
+                    end = max(end, float((decoded.pts + length) * decoded.time_base))
+                if decoded.is_corrupt:
                     self._report(index, name, 'the decoder marks it as damaged')
                 elif index >= self._first:
                     yield SourceFrame(index, self._stamp(index, decoded), _upright(decoded), name)
                 index += 1
+        name = f'frame {index}'
         if index < self._announced:
-            self._report(
-                index, f'frame {index}', f'the video ends here, but announces {self._announced}'
+            reason = f'the video ends here, but announces {self._announced}'
+            self._report(index, name, reason)
+        elif end < announced:
+            reason = (
+                f'the video ends here, at {end:.2f} s, but announces {announced:.2f} s at least'
             )
+            self._report(index, name, reason)
+        elif not index:
+            self._report(index, name, 'the video holds no frames')
+
+    def _announced_end(self, container: Any, stream: Any) -> float:
+        """Return the least time, in seconds, at which the last frame of a whole video ends.
+
+        For formats that do not count their frames, such as Matroska; 0 where nothing is known. The
+        length of a file is that of its longest stream, and the last frame may have no length.
+        """
+        if self._announced or container.duration is None:
+            return 0.0
+        slack = 2 / self.rate if len(container.streams) == 1 else max(1.0, 2 / self.rate)
+        start = (container.start_time or 0) / self._av.time_base
+        return float(start + container.duration / self._av.time_base - slack)
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yield decoded frames, and an exception for each packet that is not decodable."""

@@ -299,6 +299,21 @@ def test_folder_of_another_replay_is_refused(
     assert (tmp_path / 'mine' / 'letter.txt').exists()
 
 
+@pytest.mark.parametrize('line', [b'\0' * 100, b'[]\n', b'{"kind":"start"}\n', b'{}\n'])
+def test_damaged_journal_is_begun_anew_or_refused(
+    bags: Any, detector: Detector, tmp_path: Path, line: bytes
+) -> None:
+    source, out = bags.write(count=2), tmp_path / 'out'
+    replay(source, out, ReplayOptions(('csv',)), detector=detector)
+    (out / '.replay' / 'journal.jsonl').write_bytes(line)
+    try:
+        summary = replay(source, out, ReplayOptions(('csv',)), detector=detector)
+    except MaskomalyError as error:
+        assert 'holds another replay' in str(error)  # noqa: PT017
+    else:
+        assert (summary.processed, summary.is_complete) == (4, True)
+
+
 # --- what goes wrong ---------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,20 @@ def test_damaged_packet_costs_one_frame_by_name(
     assert [f.index for f in frames] == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
     for frame in frames:
         assert_is_picture(frame, frame.index)
+
+
+@pytest.mark.parametrize('share', [0.3, 0.6])
+def test_video_without_a_count_that_ends_early_says_so(tmp_path: Path, share: float) -> None:
+    """Matroska announces seconds, not frames, and FFmpeg takes its sudden end for the end."""
+    path = write_video(tmp_path / 'clip.mkv', 25)
+    with open_source(path) as source:
+        assert len(list(source)) == 25
+        assert source.problems == []
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with open_source(path) as source:
+        assert len(list(source)) < 25
+        (problem,) = source.problems
+    assert re.search('ends here, at .* s, but announces', problem.reason)
 
 
 def test_video_that_ends_early_says_so(tmp_path: Path) -> None:
