@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 from pathlib import Path
 
@@ -320,6 +321,21 @@ class TestAgreement:
             MaskPrediction(masks, classes, (16, 16), (4.0, 4.0)),
         )
         assert any('mask_error_max' in text for text in found.violations())
+
+    @pytest.mark.parametrize(('pixels', 'fine'), [(1, True), (32, False)])
+    def test_pixels_on_the_edge_of_a_border(self, pixels: int, fine: bool) -> None:
+        edge = math.log(0.1 / 0.9)  # the logit of the border threshold
+        masks = torch.full((1, 2, 32, 32), -4.0)
+        masks[:, :, 0, :pixels] = edge - 1e-5
+        classes = torch.tensor([[[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]])
+        across = masks.clone()
+        across[:, :, 0, :pixels] = edge + 1e-5
+        found = compare(
+            MaskPrediction(across, classes, (32, 32), (32.0, 32.0)),
+            MaskPrediction(masks, classes, (32, 32), (32.0, 32.0)),
+        )
+        assert found.score_error_max > 0.8
+        assert (found.violations() == []) is fine
 
 
 class TestCommand:
