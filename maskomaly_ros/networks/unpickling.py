@@ -392,6 +392,8 @@ def _weights(content: Any, path: Path) -> dict[str, Tensor]:
         )
     weights: dict[str, Tensor] = {}
     for name, value in content.items():
+        if name == '_metadata':  # versions of modules, where somebody kept them as an entry
+            continue
         if isinstance(value, _Array):
             value = torch.from_numpy(value.array)
         if not isinstance(name, str) or not isinstance(value, Tensor):

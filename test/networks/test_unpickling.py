@@ -90,6 +90,8 @@ class TestReading:
         model._metadata = OrderedDict({'': {'version': 2}})  # type: ignore[attr-defined]
         path.write_bytes(pickle.dumps({'model': model}))
         assert_equal(read_weights(path))
+        path.write_bytes(pickle.dumps({'model': {**model, '_metadata': model._metadata}}))
+        assert_equal(read_weights(path))
 
     def test_tensors_in_a_pickle(self, path: Path) -> None:
         tensor = torch.arange(12.0).reshape(3, 4)
