@@ -253,7 +253,8 @@ def _encoded(folder: Path, camera: str, indices: Iterable[int]) -> Iterator[tupl
 
 
 def _read(folder: Path, camera: str, index: int) -> NDArray[np.uint8] | None:
-    image = cv2.imread(str(folder / file_name(camera) / f'{index:06}.jpg'))
+    path = folder / file_name(camera) / f'{index:06}.jpg'
+    image = cv2.imread(str(path)) if path.exists() else None
     return None if image is None else np.asarray(image[..., ::-1], np.uint8)
 
 

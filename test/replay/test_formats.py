@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -286,3 +289,78 @@ def test_names_with_blanks_and_letters_of_all_kinds(
     with highlevel.AnyReader([out / 'bag']) as reader:
         assert sum(1 for _ in reader.messages()) == 6 + 3 * 6
     assert np.asarray(list(out.glob('overlay_*.mp4'))).size == 2
+
+
+def test_folder_of_images_of_all_kinds(detector: Detector, tmp_path: Path) -> None:
+    """A picture of any depth, channels and size becomes a frame; the rest is named."""
+    image = pytest.importorskip('PIL.Image', reason='odd images are made with pillow')
+    folder, out = tmp_path / 'odd', tmp_path / 'out'
+    folder.mkdir()
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    picture = image.fromarray(rgb)
+    cv2.imwrite(str(folder / '16bit.png'), rgb.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / 'grey16.png'), rgb[..., 0].astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / 'line.png'), rgb[:1])
+    for mode, name in (
+        ('L', 'grey.png'), ('1', 'bit.png'), ('P', 'palette.png'), ('LA', 'grey_alpha.png'),
+        ('RGBA', 'alpha.png'), ('CMYK', 'cmyk.jpg'), ('RGB', 'plain.webp'), ('RGB', 'plain.tif'),
+    ):  # fmt: skip
+        picture.convert(mode).save(folder / name)
+    whole = {path.name for path in folder.iterdir()}
+    for name in ('plain.webp', 'plain.tif', 'alpha.png', 'cmyk.jpg'):
+        content = (folder / name).read_bytes()
+        (folder / f'cut_{name}').write_bytes(content[: len(content) // 3])
+    (folder / 'empty.png').touch()
+    (folder / 'text.jpg').write_text('no picture')
+    (folder / 'gone.png').symlink_to('nowhere.png')
+    (folder / 'folder.png').mkdir()
+    options = ReplayOptions(('bag', 'video', 'scores', 'csv', 'html'))
+    summary = replay(folder, out, options, detector=detector)
+    assert summary.is_complete
+    assert {f.name for f in read_journal(out).frames()} == whole
+    lost = {problem.name for problem in summary.problems}
+    assert lost == {path.name for path in folder.iterdir()} - whole
+    assert all(problem.reason for problem in summary.problems)
+    assert len(list((out / 'scores').rglob('*.png'))) == len(whole)
+
+
+def test_video_of_a_rate_that_varies(detector: Detector, tmp_path: Path) -> None:
+    av = pytest.importorskip('av', reason='videos need PyAV')
+    path, times = tmp_path / 'varying.mp4', (0, 33, 66, 400, 410, 1000, 5000, 5033)
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('libx264', rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for index, milliseconds in enumerate(times):
+            pixels = np.full((48, 64, 3), 20 * index, np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels)
+            frame.pts, frame.time_base = milliseconds, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    rows = found(path, tmp_path / 'out', detector)
+    assert [round(row[1] / 1e6) for row in rows] == list(times)
+
+
+def test_output_that_cannot_be_written_to(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, file = bags.write(count=1), tmp_path / 'file'
+    file.write_text('keep me')
+    options = ReplayOptions(('csv',), restart=True)
+    for out, reason in (
+        (file, 'holds no replay'),
+        (file / 'below', 'cannot write .*Not a directory'),
+        (source, 'holds no replay'),
+    ):
+        with pytest.raises(MaskomalyError, match=reason):
+            replay(source, out, options, detector=detector)
+    assert file.read_text() == 'keep me'
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mount, umount = shutil.which('mount'), shutil.which('umount')
+    command = [str(mount), '-t', 'tmpfs', '-o', 'ro', 'tmpfs', str(disk)]
+    if not mount or not umount or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('a read-only disk can only be mounted by root')
+    try:
+        with pytest.raises(MaskomalyError, match=r'cannot write .*Read-only file system'):
+            replay(source, disk / 'out', options, detector=detector)
+    finally:
+        subprocess.run([umount, str(disk)], check=True)

@@ -36,7 +36,7 @@ import pytest
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.replay.drives import find_drives
-from maskomaly_ros.replay.mine import MineOptions, MineProgress, mine
+from maskomaly_ros.replay.mine import MineOptions, MineProgress, _absolute, mine
 
 
 @pytest.fixture(scope='module')
@@ -334,3 +334,14 @@ def test_cluster_that_is_not_there(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert f'MaskomalyError: nobody answers at {address}' in done.stderr
+
+
+def test_paths_of_parameters_mean_the_same_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'ego.png').touch()
+    given = {'checkpoint': 'demo', 'ego_regions': ['ego.png', '', '0,0 9,0 9,9']}
+    assert _absolute(given) == {
+        'checkpoint': 'demo', 'ego_regions': [str(tmp_path / 'ego.png'), '', '0,0 9,0 9,9']
+    }  # fmt: skip
