@@ -16,9 +16,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,7 +31,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks import InputSize, MaskPrediction
+from maskomaly_ros.networks import InputSize, MaskPrediction, load_network
 from maskomaly_ros.queries import Queries, write_queries
 from maskomaly_ros.scoring import ScoringParameters, score_map
 
@@ -106,6 +109,32 @@ def test_a_warm_detector_has_seen_its_size() -> None:
     detector.warm_up()
     assert network.warmed_up == [((30, 40), 2), ((60, 80), 1)]
     assert network.batches == [2, 1]
+
+
+def test_frames_leave_nothing_behind(tiny_checkpoint: Path) -> None:
+    """Once warm, a frame takes no memory that it does not give back."""
+    detector = Detector(load_network(tiny_checkpoint, device='cpu'), CONFIG)
+    frame = picture()
+    detector.warm_up(frame.shape[:2])
+
+    def live() -> tuple[int, int]:
+        for _ in range(10):
+            (detection,) = detector.detect([frame])
+            _ = detection.obstacles, detection.overlay()
+        del detection
+        gc.collect()
+        tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+        return tracemalloc.get_traced_memory()[0], sum(t.nbytes for t in tensors)
+
+    tracemalloc.start()
+    try:
+        live()  # the tables of tracemalloc itself
+        before, tensors_before = live()
+        after, tensors_after = live()
+    finally:
+        tracemalloc.stop()
+    assert tensors_after == tensors_before
+    assert after - before < frame.nbytes  # of 10 frames
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
