@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich import box
@@ -350,9 +350,11 @@ def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Quer
     OUT.print(title, style='italic', soft_wrap=True, highlight=False, markup=False)
     header, rows = _cells(evaluation)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in header:
-        justify: Literal['left', 'right'] = 'left' if name == header[0] else 'right'
-        table.add_column(name, justify=justify, no_wrap=True)
+    # In a narrow window the names of quoted rows are broken, before any figure is cut off.
+    least = max(len(row[0].text) for row in rows if not row[0].quoted)
+    table.add_column(header[0], min_width=least)
+    for name in header[1:]:
+        table.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         table.add_row(
             *(Text(c.text, 'bold' if c.best else 'dim italic' if c.quoted else '') for c in row)

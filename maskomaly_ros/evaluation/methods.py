@@ -31,7 +31,8 @@ Sources:
     RbA: Nayal, Yavuz, Henriques, Güney, RbA: Segmenting Unknown Regions Rejected by All, ICCV
         2023.
     Mask2Anomaly: Rai, Cermelli, Fontanel, Masone, Caputo, Unmasking Anomalies in Road-Scene
-        Segmentation, ICCV 2023.
+        Segmentation, ICCV 2023 (without its mask refinement and the mean with the mirrored
+        image).
     max-softmax: Hendrycks, Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution
         Examples in Neural Networks, ICLR 2017.
     max-logit: Hendrycks et al., Scaling Out-of-Distribution Detection for Real-World Settings,
@@ -42,7 +43,8 @@ Sources:
     SML: Jung, Lee, Gwak, Choi, Choo, Standardized Max Logits, ICCV 2021 (without its boundary
         suppression and smoothing).
     ODIN: Liang, Li, Srikant, Enhancing the Reliability of Out-of-distribution Image Detection in
-        Neural Networks, ICLR 2018.
+        Neural Networks, ICLR 2018 (without its perturbation of the input, which needs a gradient
+        and a second run of the network for each image).
 """
 
 from __future__ import annotations
