@@ -292,9 +292,17 @@ def benchmark_scoring(
     masks, classes, parameters = invented_masks(kind, size)
     extent = (float(masks.shape[1]), float(masks.shape[2]))
     prediction = MaskPrediction(masks[None].to(device), classes[None].to(device), size, extent)
+    return compare_scoring(prediction, parameters, repeats)
+
+
+def compare_scoring(
+    prediction: MaskPrediction, parameters: ScoringParameters, repeats: int = 2
+) -> dict[str, Any]:
+    """Measure scoring of the first frame of a prediction beside the literal form, in turns."""
     report: dict[str, Any] = {'ratios': {}, 'baselines': {}}
     settings = Settings(literal_repeats=repeats)
-    _compare_scoring(report, prediction, parameters, settings, _Clock(device))
+    clock = _Clock(prediction.mask_logits.device)
+    _compare_scoring(report, prediction, parameters, settings, clock)
     return report
 
 

@@ -236,6 +236,12 @@ def score_map(
     """
     if not parameters.anomalous_queries:
         _log_missing_anomalous_queries()
+    reject_weight = parameters.reject_weight if parameters.anomalous_queries else 1
+    parts: tuple[str, ...] = ()  # without those that have no weight
+    if reject_weight > 0:
+        parts += ('inlier', 'border_makers')
+    if reject_weight < 1:
+        parts += ('anomalous',)
     return _combined(
         mask_logits,
         class_logits,
@@ -243,9 +249,9 @@ def score_map(
         parameters,
         extent,
         form,
-        parts=('inlier', 'border_makers', 'anomalous'),
+        parts=parts,
         border_score=parameters.border_score,
-        reject_weight=parameters.reject_weight if parameters.anomalous_queries else 1,
+        reject_weight=reject_weight,
     )
 
 
@@ -526,7 +532,7 @@ class _Prediction:
         return cast(
             'Tensor',
             form.score(
-                self._masks[frame].float(),
+                self._masks[frame],
                 selection,
                 self._rows,
                 self._columns,
@@ -610,7 +616,9 @@ class _Prediction:
     def collect(self, maps: Iterable[Tensor]) -> Tensor:
         """Return the maps of all frames in the shape that the input had."""
         results = [m if m.dtype == torch.bool else m.float() for m in maps]
-        return torch.stack(results) if self._batched else results[0]
+        if len(results) > 1:
+            return torch.stack(results)
+        return results[0][None] if self._batched else results[0]
 
     def _map(self, value: float | None = None) -> Tensor:
         empty = torch.empty(self._size, dtype=self._dtype, device=self._masks.device)

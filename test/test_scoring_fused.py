@@ -54,11 +54,14 @@ def large_cases(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     batch, queries = draw(st.integers(1, 2)), draw(st.integers(1, 16))
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 60))
-    masks = rng.normal(0, draw(st.sampled_from([1, 6, 40])), (batch, queries, height, width))
+    deviation = draw(st.sampled_from([1, 6, 40, 1e3]))
+    masks = rng.normal(0, deviation, (batch, queries, height, width))
     for _ in range(draw(st.sampled_from([0, 2, 8]))):  # smoothed along both axes
         for axis in (2, 3):
             masks = (masks + np.roll(masks, 1, axis)) / math.sqrt(2)
-    classes = rng.normal(0, 2, (batch, queries, 5))
+    if draw(st.booleans()):  # equal logits side by side, many of them 0, a threshold
+        masks = masks.round(draw(st.sampled_from([0, -1])))
+    classes = rng.normal(0, draw(st.sampled_from([2, 10])), (batch, queries, 5))
     extent = None
     if draw(st.booleans()):
         extent = (draw(st.floats(0.5, height)), draw(st.floats(0.5, width)))
@@ -68,13 +71,13 @@ def large_cases(draw):
         ground_queries=draw(some_queries),
         mask_threshold=draw(st.sampled_from([0.0, 0.4, 1.0])),
         border_threshold=draw(st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-        reject_weight=draw(st.floats(0, 1)),
+        reject_weight=draw(st.floats(0, 1) | st.sampled_from([0.0, 0.6, 1.0])),
         variant=draw(st.sampled_from(['paper', 'reference_code'])),
     )
     return Case(
         torch.from_numpy(masks).float(),
         torch.from_numpy(classes).float(),
-        (draw(st.integers(1, 150)), draw(st.integers(1, 200))),
+        (draw(st.integers(1, 150)), draw(st.integers(1, 300))),
         extent,
         parameters,
     )
@@ -131,6 +134,64 @@ class TestNumba:
         }
         found = case.map(score_map, 'numba', **moved)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+
+    @pytest.mark.parametrize('deviation', [1e4, 1e20, 1e37])
+    def test_logits_of_any_size(self, deviation):
+        rng = np.random.default_rng(0)
+        masks = (rng.normal(0, deviation, (1, 6, 20, 30))).clip(-1.5e38, 1.5e38)
+        masks[:, 3:] /= deviation / 4
+        case = Case(
+            torch.from_numpy(masks).float(),
+            torch.from_numpy(rng.normal(0, 2, (1, 6, 4))).float(),
+            (80, 120),
+            None,
+            ScoringParameters((4,), (0, 1, 2, 3)),
+        )
+        assert_as_torch(case, 'numba')
+
+    @pytest.mark.parametrize('slope', [30, 300])
+    def test_rounding_decides_no_border(self, slope):
+        # Every 8th column of the output lies an eighth of the way from low to high, where logits
+        # are less from the threshold than float32 can tell when it mixes these.
+        threshold = 0.1
+        rng = np.random.default_rng(0)
+        masks = np.full((2, 90, 160), -slope, np.float32)
+        masks += rng.uniform(-1, 1, masks.shape)
+        wanted = math.log(threshold / (1 - threshold)) + rng.uniform(-1e-5, 1e-5, (2, 90, 80))
+        masks[:, :, 1::2] = (wanted - 0.875 * masks[:, :, ::2].astype(float)) / 0.125
+        masks[:, 1::2] = masks[:, ::2]  # so that rows do not matter
+        case = Case(
+            torch.from_numpy(masks)[None],
+            torch.tensor([[[3.0, 0, 0], [0, 3, 0]]]),
+            (90, 640),
+            None,
+            ScoringParameters(border_threshold=threshold),
+        )
+        found = case.map(border_mask, 'numba')
+        case.mask_logits = case.mask_logits.double()
+        expected = case.map(border_mask)
+        torch.testing.assert_close(found, expected)
+        case.mask_logits += 1e-5
+        assert (case.map(border_mask) != expected).sum() > 1000  # so near are they
+
+    @pytest.mark.parametrize('size', [(1, 1), (1, 1000), (1000, 1), (31, 129), (33, 127)])
+    @pytest.mark.parametrize('shape', [(1, 1), (1, 7), (7, 1), (64, 300), (45, 80)])
+    def test_sizes_that_fill_no_block(self, size, shape):
+        rng = np.random.default_rng(0)
+        masks = torch.from_numpy(rng.normal(0, 5, (1, 5, *shape))).float()
+        classes = torch.from_numpy(rng.normal(0, 2, (1, 5, 3))).float()
+        assert_as_torch(Case(masks, classes, size, None, ScoringParameters((1,), (2,))), 'numba')
+
+    def test_one_query_or_none_of_a_kind(self):
+        masks, classes = torch.randn(1, 1, 9, 16) * 5, torch.tensor([[[4.0, 0.0]]])
+        for anomalous, ground, threshold in (
+            ((), (), 0),
+            ((0,), (), 1),
+            ((0,), (0,), 1),
+            ((), (), 1),
+        ):
+            parameters = ScoringParameters(anomalous, ground, mask_threshold=threshold)
+            assert_as_torch(Case(masks, classes, (36, 64), None, parameters), 'numba')
 
     def test_is_what_auto_takes_for_all_but_float64(self):
         assert scoring._choose('auto', torch.zeros(1)) == 'numba'

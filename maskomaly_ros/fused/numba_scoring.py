@@ -15,14 +15,22 @@
 """The anomaly score on a CPU: compiled, block by block, skipping queries that cannot matter there.
 
 A resized logit is a mixture of its neighbours, so over a block of output pixels it stays between
-the least and the largest mask pixel below the block. Of the inlier queries only those are sampled
-that may come out on top somewhere in the block, likewise of the anomalous ones; of the border
-makers only those that are neither above the threshold nor below it everywhere. In a typical block
-three of two dozen queries are left, and nothing larger than a block is held.
+the least and the largest mask pixel below the block. That leaves out most of the work, exactly:
+
+- Borders come first, since reject is at most border_score on them. Border makers above or below
+  the threshold everywhere in the block are not sampled, nor is any once all pixels are borders.
+- Then the inlier queries, the most promising first. One that at its best pixel is no better than
+  what every pixel of the block has by then cannot win anywhere; the anomalous ones likewise.
+
+In a typical block three of two dozen queries are left, and nothing larger than a block is held.
 
 The largest m · w is found as the least 1 / (m · w) = (1 + exp(−logit)) / w, which spares a
-division for every query and pixel. Masks are sampled in float64: at the border threshold rounding
-decides nothing that is farther from it than 1e-6.
+division for every query and pixel. Pixels between the same two columns of the mask are kept
+apart, each in a plane with those of the same rank in other gaps, so that sampling reads and writes
+whole vectors; they take their places again when the score is written.
+
+Masks are sampled in float32 where that is exact to 1e-5, and in float64 where logits are far
+apart or a pixel is so near the border threshold that rounding could decide it.
 
 Work is shared by threads of our own, not by those of numba: some of its threading layers must not
 be entered by two Python threads at once, and OpenMP does not survive a fork.
@@ -37,7 +45,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -50,17 +58,31 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_ROWS: Final = 32  # height of a block in output pixels ...
-_COLUMNS: Final = 64  # ... and its width: bounds are tight and rows still fill vector registers
+_ROWS: Final = 32  # height of a block in output pixels, about ...
+_COLUMNS: Final = 128  # ... and its width: bounds are tight and rows still fill vector registers
+_VECTOR: Final = 16  # pixels that a processor computes at once, at most
 # A product m · w below 1e-7 is taken for 0.
 _LARGEST_COST: Final = 1e7
 _NOTHING: Final = np.float32(3e38)
+# exp(−logit) = 2 ** (_TO_POWER · logit)
+_TO_POWER: Final = -math.log2(math.e)
+_LARGEST_POWER: Final = 120.0  # of two that is a float32, with a margin
+# Powers up to here (logits up to 66) are mixed in float32: wrong by 4e-5 at most, 7e-6 of a mask.
+_LARGEST_PLAIN: Final = 96.0
+_HUGE: Final = 1e30  # differences of powers beyond this may not be a float32
+_ROUNDING: Final = 1e-6  # of mixing in float32, as a part of the largest power; safely
 
 _f4 = np.float32
-# 2 ** f = sum of (f · ln 2) ** k / k!; seven terms are exact to 2e-7 for |f| <= 0.5.
-_POWERS: Final = tuple(_f4(math.log(2) ** k / math.factorial(k)) for k in range(7))
-_LOG2_E: Final = _f4(math.log2(math.e))
-_LIMIT: Final = _f4(80)  # exp(80) is still a float32
+# 2 ** f for |f| <= 0.5: the polynomial of least relative error, 1e-7
+_POLYNOMIAL: Final = (
+    _f4(1.000000071654018),
+    _f4(0.6931469670909182),
+    _f4(0.24022119727201688),
+    _f4(0.055507132232384425),
+    _f4(0.009675541245863397),
+    _f4(0.0013276488147019937),
+)
+_ROUND: Final = _f4(1.5 * 2**23)  # added to a small number, leaves the nearest integer in its bits
 # No reordering of sums, no assumption about infinities: exactness is worth more here.
 _OPTIONS: Final[Mapping[str, Any]] = {
     'nogil': True,
@@ -84,7 +106,7 @@ def score(
     Python threads at once.
 
     Args:
-        masks: Mask logits, float32 [N, h, w] on the CPU.
+        masks: Mask logits [N, h, w] on the CPU; float16, bfloat16 or float32.
         selection: Queries with their weights.
         rows: Where the rows of the output lie among those of the masks, float64.
         columns: Likewise for columns.
@@ -100,21 +122,105 @@ def score(
     result = torch.empty(len(rows.lower), len(columns.lower))
     if not queries:
         return result.fill_(reject_weight)
+    indices = np.array(queries)
+    if masks.dtype != torch.float32 or not masks.is_contiguous():
+        masks, indices = masks[queries].float(), np.arange(len(queries))
+    row_gaps = _Gaps.between(rows, _ROWS)
     arguments = (
-        masks.detach().contiguous().numpy(),
-        np.array(queries),
+        masks.detach().numpy(),
+        indices,
         np.array([_cost(selection.inlier, query) for query in queries]),
         np.array([query in selection.border_makers for query in queries]),
         np.array([_cost(selection.anomalous, query) for query in queries]),
-        tuple(part.numpy() for part in rows),
-        tuple(part.numpy() for part in columns),
-        border_logit,
-        _f4(border_score),
+        tuple(row_gaps),
+        tuple(_Gaps.between(columns, _COLUMNS)),
+        tuple(_Planes.of(columns)),
+        border_logit * _TO_POWER,
+        1 / (1 - border_score) if border_score < 1 else math.inf,
         _f4(reject_weight),
         result.numpy(),
     )
-    _share(lambda top: _score_block_row(top, *arguments), range(0, len(result), _ROWS))
+    _share(lambda block: _score_block_row(block, *arguments), range(len(row_gaps.blocks) - 1))
     return result
+
+
+class _Gaps(NamedTuple):
+    """Say which output pixels of an axis lie between the same two mask pixels.
+
+    Attributes:
+        lower: Mask pixel before each gap.
+        upper: Mask pixel behind it.
+        starts: First output pixel of each gap, and the end of the last.
+        weights: Weight of `upper` for every output pixel.
+        blocks: First gap of each block, and the end of the last.
+
+    """
+
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    blocks: NDArray[np.int64]
+
+    @classmethod
+    @functools.lru_cache(maxsize=32)  # scoring keeps as many axes, and never makes one anew
+    def between(cls, axis: Axis, size: int) -> _Gaps:
+        """Return the gaps of an axis, in blocks of about so many output pixels."""
+        lower, upper, weights = (part.numpy() for part in axis)
+        # Pixels before the first mask pixel, clamped to it, are a gap of their own, lest the
+        # first gap hold half as many again as others.
+        clamped = (lower == 0) & (weights == 0)
+        begins = (np.diff(lower) != 0) | (np.diff(upper) != 0) | (clamped[:-1] & ~clamped[1:])
+        firsts = np.concatenate([[0], np.flatnonzero(begins) + 1])
+        starts = np.append(firsts, len(lower))
+        count = round(len(firsts) * np.diff(starts).max() / size)
+        blocks = np.linspace(0, len(firsts), min(max(count, 1), len(firsts)) + 1)
+        return cls(lower[firsts], upper[firsts], starts, weights, blocks.astype(np.int64))
+
+
+class _Planes(NamedTuple):
+    """Say where the columns of a block are kept while it is computed.
+
+    A block of g gaps is kept as planes: slot k · g + i is column k of gap i. Where a gap has fewer
+    columns than others its last one is repeated; what follows the last plane does not matter, but
+    lies between the same mask pixels.
+
+    Attributes:
+        slots: Number of slots of each block, whole vectors.
+        weights: Weight of the right mask pixel for every slot of every block.
+        plain_weights: The same in float32.
+        in_line: Whether the mask pixels of a block are neighbours, gap by gap.
+        slot_of: Slot of every output column.
+
+    """
+
+    slots: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    plain_weights: NDArray[np.float32]
+    in_line: NDArray[np.bool_]
+    slot_of: NDArray[np.uintp]
+
+    @classmethod
+    @functools.lru_cache(maxsize=32)
+    def of(cls, axis: Axis) -> _Planes:
+        """Return the planes of the blocks of an axis."""
+        gaps = _Gaps.between(axis, _COLUMNS)
+        slot_of = np.empty(gaps.starts[-1], np.uintp)
+        slots, weights, in_line = [], [], []
+        for first, last in zip(gaps.blocks, gaps.blocks[1:], strict=False):
+            starts, ends = gaps.starts[first:last], gaps.starts[first + 1 : last + 1]
+            ranks = np.arange((ends - starts).max())[:, None]
+            columns = np.minimum(starts + ranks, ends - 1).ravel()
+            for slot in reversed(range(len(columns))):  # the first of several slots counts
+                slot_of[columns[slot]] = slot
+            slots.append(-(-len(columns) // _VECTOR) * _VECTOR)
+            weights.append(gaps.weights[columns])
+            lower, upper = gaps.lower[first:last], gaps.upper[first:last]
+            in_line.append((np.diff(lower) == 1).all() and (upper == lower + 1).all())
+        table = np.zeros((len(slots), max(slots)))
+        for row, some in zip(table, weights, strict=True):
+            row[: len(some)] = some
+        return cls(np.array(slots), table, table.astype(np.float32), np.array(in_line), slot_of)
 
 
 def _cost(weights: Mapping[int, float], query: int) -> float:
@@ -162,92 +268,209 @@ def _compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     return compile_
 
 
-@njit(**_OPTIONS)
-def _add_costs(logits: NDArray[np.float32], cost: np.float32, least: NDArray[np.float32]) -> None:
-    """Lower least to (1 + exp(−logit)) · cost."""
-    c0, c1, c2, c3, c4, c5, c6 = _POWERS
-    for x in range(len(logits)):
-        power = min(max(logits[x], -_LIMIT), _LIMIT) * -_LOG2_E
-        whole = np.floor(power + _f4(0.5))
-        f = power - whole
-        scale = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
-        exp = (c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * (c5 + f * c6)))))) * scale
-        least[x] = min(least[x], cost + cost * exp)
+# Logits are sampled as powers, so a power is low where a mask is high. The functions below take
+# whole arrays and indices, because a slice costs as much as a dozen pixels.
 
 
 @njit(**_OPTIONS)
-def _sample_columns(
-    mask: NDArray[np.float32],
-    lower: NDArray[np.int64],
-    upper: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    wide: NDArray[np.float64],
+def _exp2(power: np.float32) -> np.float32:
+    c0, c1, c2, c3, c4, c5 = _POLYNOMIAL
+    rounded = power + _ROUND
+    f = power - (rounded - _ROUND)
+    fraction = c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * c5))))
+    exponent = np.int32(np.float32(rounded).view(np.int32) << np.int32(23))
+    return np.int32(np.float32(fraction).view(np.int32) + exponent).view(np.float32)
+
+
+@njit(**_OPTIONS)
+def _sample(
+    masks: NDArray[np.float32],
+    query: int,
+    lines: NDArray[np.int64],
+    lefts: NDArray[np.int64],
+    rights: NDArray[np.int64],
+    in_line: bool,
+    weights: NDArray[np.floating[Any]],
+    to_power: np.floating[Any],
+    powers: NDArray[np.floating[Any]],
 ) -> None:
-    for x in range(len(wide)):
-        left = np.float64(mask[lower[x]])
-        wide[x] = left + (np.float64(mask[upper[x]]) - left) * weight[x]
+    """Sample lines of a mask in the columns of a block."""
+    # Indices without a sign are not checked for counting from the end, which would keep the loops
+    # from being vectorised.
+    gaps, slots = np.uintp(len(lefts)), np.uintp(powers.shape[1])
+    used = slots // gaps * gaps
+    first, second = np.uintp(lefts[0]), np.uintp(lefts[0] + 1)
+    for k in range(len(powers)):
+        line = lines[k]
+        for plane in range(np.uintp(0), used, gaps):
+            if in_line:
+                for i in range(gaps):
+                    power = to_power * masks[query, line, first + i]
+                    step = to_power * masks[query, line, second + i] - power
+                    powers[k, plane + i] = power + step * weights[plane + i]
+            else:
+                for i in range(gaps):
+                    power = to_power * masks[query, line, lefts[i]]
+                    step = to_power * masks[query, line, rights[i]] - power
+                    powers[k, plane + i] = power + step * weights[plane + i]
+        for i in range(used, slots):
+            powers[k, i] = powers[k, used - np.uintp(1)]
+
+
+@njit(**_OPTIONS)
+def _lower_costs(
+    powers: NDArray[np.float32],
+    uppers: NDArray[np.int64],
+    lowers: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    cost: np.float32,
+    least: NDArray[np.float32],
+) -> None:
+    """Lower least to (1 + exp(−logit)) · cost."""
+    height, slots = least.shape
+    for y in range(height):
+        upper, lower, weight = uppers[y], lowers[y], weights[y]
+        for x in range(slots):
+            power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
+            least[y, x] = min(least[y, x], cost + cost * _exp2(power))
+
+
+@njit(**_OPTIONS)
+def _lower_two(
+    powers: NDArray[np.float32],
+    uppers: NDArray[np.int64],
+    lowers: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+) -> None:
+    """Lower the least and the second least of all powers so far to these."""
+    height, slots = first.shape
+    for y in range(height):
+        upper, lower, weight = uppers[y], lowers[y], weights[y]
+        for x in range(slots):
+            power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
+            second[y, x] = min(second[y, x], max(first[y, x], power))
+            first[y, x] = min(first[y, x], power)
+
+
+@njit(**_OPTIONS)
+def _count_below(
+    powers: NDArray[np.float64],
+    uppers: NDArray[np.int64],
+    lowers: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    threshold: float,
+    below: NDArray[np.float32],
+) -> None:
+    height, slots = below.shape
+    for y in range(height):
+        upper, lower, weight = uppers[y], lowers[y], weights[y]
+        for x in range(slots):
+            power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
+            below[y, x] += _f4(power < threshold)
 
 
 @njit(**_OPTIONS)
 def _mix(
-    upper: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    weight: float,
-    mixed: NDArray[np.floating[Any]],
+    powers: NDArray[np.float64],
+    uppers: NDArray[np.int64],
+    lowers: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    mixed: NDArray[np.float32],
 ) -> None:
-    """Mix in float64; what goes into exponentials is rounded, which makes those twice as fast."""
-    for x in range(len(mixed)):
-        mixed[x] = upper[x] + (lower[x] - upper[x]) * weight
+    """Mix what float32 cannot, and bring it into the range of exponentials."""
+    height, slots = mixed.shape
+    for y in range(height):
+        upper, lower, weight = uppers[y], lowers[y], weights[y]
+        for x in range(slots):
+            power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
+            mixed[y, x] = _f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER))
 
 
 @njit(**_OPTIONS)
-def _count(logits: NDArray[np.float64], threshold: float, above: NDArray[np.int32]) -> None:
-    for x in range(len(logits)):
-        above[x] += np.int32(logits[x] > threshold)
+def _largest_of(values: NDArray[np.float32], scratch: NDArray[np.float32]) -> float:
+    """Return the largest value; column by column first, which vectorises."""
+    height, slots = values.shape
+    for x in range(slots):
+        scratch[x] = values[height - 1, x]
+    for y in range(0, height - 1, 4):
+        y1, y2, y3 = min(y + 1, height - 1), min(y + 2, height - 1), min(y + 3, height - 1)
+        for x in range(slots):
+            upper = max(values[y, x], values[y1, x])
+            lower = max(values[y2, x], values[y3, x])
+            scratch[x] = max(scratch[x], max(upper, lower))
+    largest = scratch[0]
+    for x in range(1, slots):
+        largest = max(largest, scratch[x])
+    return np.float64(largest)
 
 
 @njit(**_OPTIONS)
-def _combine(
-    inlier: NDArray[np.float32],
-    anomalous: NDArray[np.float32],
-    above: NDArray[np.int32],
-    border_score: np.float32,
-    reject_weight: np.float32,
-    scores: NDArray[np.float32],
+def _any_near(powers: NDArray[np.float32], threshold: float, distance: float) -> bool:
+    lower, upper = _f4(threshold - distance), _f4(threshold + distance)
+    height, slots = powers.shape
+    near = 0
+    for y in range(height):
+        for x in range(slots):
+            near += (powers[y, x] >= lower) & (powers[y, x] <= upper)
+    return near > 0
+
+
+@njit(**_OPTIONS)
+def _place_borders(
+    second: NDArray[np.float32],
+    threshold: float,
+    cost: np.float32,
+    least: NDArray[np.float32],
+) -> float:
+    """Set least to cost or nothing; return the largest of them."""
+    height, slots = second.shape
+    limit = _f4(threshold)
+    borders = 0
+    for y in range(height):
+        for x in range(slots):
+            least[y, x] = cost if second[y, x] < limit else _NOTHING
+            borders += second[y, x] < limit
+    return np.float64(cost if borders == height * slots else _NOTHING)
+
+
+@njit(**_OPTIONS)
+def _range_of_columns(
+    masks: NDArray[np.float32],
+    query: int,
+    top: int,
+    bottom: int,
+    i: int,
+    least: NDArray[np.float32],
+    largest: NDArray[np.float32],
 ) -> None:
-    one = np.float32(1)
-    accept_weight = one - reject_weight
-    for x in range(len(scores)):
-        reject = one - one / inlier[x]
-        limit = border_score if above[x] >= 2 else one
-        scores[x] = reject_weight * min(reject, limit) + accept_weight * (one / anomalous[x])
-
-
-@njit(**_OPTIONS)
-def _range(
-    mask: NDArray[np.float32], least: NDArray[np.float32], largest: NDArray[np.float32]
-) -> tuple[float, float]:
-    """Return the least and the largest pixel; column by column first, which vectorises."""
-    height, width = mask.shape
+    width = least.shape[1]
     for x in range(width):
-        least[x] = largest[x] = mask[0, x]
-    for y in range(1, height):
+        least[i, x] = largest[i, x] = masks[query, top, x]
+    for y in range(top + 1, bottom):
         for x in range(width):
-            least[x] = min(least[x], mask[y, x])
-            largest[x] = max(largest[x], mask[y, x])
-    lowest, highest = least[0], largest[0]
-    for x in range(1, width):
-        lowest = min(lowest, least[x])
-        highest = max(highest, largest[x])
-    return lowest, highest
+            least[i, x] = min(least[i, x], masks[query, y, x])
+            largest[i, x] = max(largest[i, x], masks[query, y, x])
 
 
 @njit(**_OPTIONS)
-def _cost_at(logit: float, cost: float) -> float:
-    return (1 + math.exp(-max(logit, -80.0))) * cost
+def _cost_at(power: float, cost: float) -> float:
+    exp = _exp2(_f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER)))
+    return (1 + np.float64(exp)) * cost
 
 
-_AXIS = types.Tuple((types.int64[::1], types.int64[::1], types.float64[::1]))
+@njit(**_OPTIONS)
+def _most_promising(expected: NDArray[np.float64], best: NDArray[np.float64], limit: float) -> int:
+    """Return the query of least expected cost that may fall below the limit, or −1."""
+    found = -1
+    for i in range(len(expected)):
+        if best[i] < limit and (found < 0 or expected[i] < expected[found]):
+            found = i
+    return found
+
+
+_AXIS = (types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1])
 
 
 @_compiled(
@@ -258,110 +481,208 @@ _AXIS = types.Tuple((types.int64[::1], types.int64[::1], types.float64[::1]))
         types.float64[::1],
         types.boolean[::1],
         types.float64[::1],
-        _AXIS,
-        _AXIS,
+        types.Tuple((*_AXIS, types.int64[::1])),
+        types.Tuple((*_AXIS, types.int64[::1])),
+        types.Tuple(
+            (
+                types.int64[::1],
+                types.float64[:, ::1],
+                types.float32[:, ::1],
+                types.boolean[::1],
+                types.uintp[::1],
+            )
+        ),
         types.float64,
-        types.float32,
+        types.float64,
         types.float32,
         types.float32[:, ::1],
     )
 )
 def _score_block_row(
-    top: int,
+    block_row: int,
     masks: NDArray[np.float32],
     queries: NDArray[np.int64],
     inlier_costs: NDArray[np.float64],
     is_border_maker: NDArray[np.bool_],
     anomalous_costs: NDArray[np.float64],
-    rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
-    columns: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
-    border_logit: float,
-    border_score: np.float32,
+    row_gaps: tuple[NDArray[Any], ...],
+    column_gaps: tuple[NDArray[Any], ...],
+    planes: tuple[NDArray[Any], ...],
+    border_power: float,
+    border_cost: float,
     reject_weight: np.float32,
     result: NDArray[np.float32],
 ) -> None:
-    """Write the rows of the result that begin at top, block by block."""
-    height, width = result.shape
-    upper_rows, lower_rows, row_weights = rows
-    left_columns, right_columns, column_weights = columns
-    bottom = min(top + _ROWS, height)
+    """Write one row of blocks of the result."""
+    gap_uppers, gap_lowers, gap_tops, all_weights, block_rows = row_gaps
+    all_lefts, all_rights, gap_starts, _, blocks = column_gaps
+    all_slots, slot_weights, plain_slot_weights, all_in_line, slot_of = planes
+    one = _f4(1)
+    border_cost = min(border_cost, np.float64(_NOTHING))
+
+    # Which lines of the masks each row lies between
+    begin, end = block_rows[block_row], block_rows[block_row + 1]
+    top, bottom = gap_tops[begin], gap_tops[end]
+    height = bottom - top
+    weights = all_weights[top:bottom]
+    plain_weights = weights.astype(np.float32)
+    uppers = np.empty(height, np.int64)
+    lowers = np.empty(height, np.int64)
+    themselves = np.arange(height)
+    lines = np.empty(2 * (end - begin), np.int64)
+    used = 0
+    for gap in range(begin, end):
+        for line in (gap_uppers[gap], gap_lowers[gap]):
+            if used == 0 or lines[used - 1] < line:
+                lines[used] = line
+                used += 1
+        for y in range(gap_tops[gap] - top, gap_tops[gap + 1] - top):
+            lowers[y] = used - 1
+            uppers[y] = used - 1 if gap_uppers[gap] == gap_lowers[gap] else used - 2
+
+    lines = lines[:used]
+
     count = len(queries)
-    low = np.empty(count, np.float32)
-    high = np.empty(count, np.float32)
-    least = np.empty(masks.shape[2], np.float32)
-    largest = np.empty(masks.shape[2], np.float32)
-    upper = np.empty(_COLUMNS, np.float64)
-    lower = np.empty(_COLUMNS, np.float64)
-    exact = np.empty(_COLUMNS, np.float64)
-    logits = np.empty(_COLUMNS, np.float32)
-    inlier = np.empty((_ROWS, _COLUMNS), np.float32)
-    anomalous = np.empty((_ROWS, _COLUMNS), np.float32)
-    above = np.empty((_ROWS, _COLUMNS), np.int32)
+    least = np.empty((count, masks.shape[2]), np.float32)
+    largest = np.empty((count, masks.shape[2]), np.float32)
+    for i in range(count):
+        _range_of_columns(masks, queries[i], lines[0], lines[used - 1] + 1, i, least, largest)
+    low = np.empty(count, np.float64)
+    high = np.empty(count, np.float64)
+    best = np.empty(count, np.float64)
+    expected = np.empty(count, np.float64)
 
-    for left in range(0, width, _COLUMNS):
-        right = min(left + _COLUMNS, width)
-        size = right - left
-        below = (
-            slice(upper_rows[top], lower_rows[bottom - 1] + 1),
-            slice(left_columns[left], right_columns[right - 1] + 1),
-        )
-        # The query that is best at its worst pixel rules out all that are worse at their best.
-        worst_inlier = worst_anomalous = _LARGEST_COST
-        surely_above = perhaps_above = 0
+    for block in range(len(blocks) - 1):
+        lefts = all_lefts[blocks[block] : blocks[block + 1]]
+        rights = all_rights[blocks[block] : blocks[block + 1]]
+        in_line = all_in_line[block]
+        slots = all_slots[block]
+        across, plain_across = slot_weights[block], plain_slot_weights[block]
+        inlier = np.empty((height, slots), np.float32)
+        anomalous = np.empty((height, slots), np.float32)
+        first = np.empty((height, slots), np.float32)
+        second = np.empty((height, slots), np.float32)
+        powers = np.empty((used, slots), np.float32)
+        exact_powers = np.empty((used, slots), np.float64)
+        scratch = np.empty(slots, np.float32)
+
+        surely = varying = 0
+        farthest = 0.0
         for i in range(count):
-            low[i], high[i] = _range(masks[queries[i]][below], least, largest)
-            worst_inlier = min(worst_inlier, _cost_at(low[i], inlier_costs[i]))
-            worst_anomalous = min(worst_anomalous, _cost_at(low[i], anomalous_costs[i]))
+            lowest, highest = least[i, lefts[0]], largest[i, lefts[0]]
+            for x in range(lefts[0] + 1, rights[len(rights) - 1] + 1):
+                lowest = min(lowest, least[i, x])
+                highest = max(highest, largest[i, x])
+            low[i] = np.float64(highest) * _TO_POWER
+            high[i] = np.float64(lowest) * _TO_POWER
+            best[i] = math.inf
             if is_border_maker[i]:
-                surely_above += low[i] > border_logit
-                perhaps_above += low[i] <= border_logit and high[i] > border_logit
-        borders_vary = surely_above < 2 and surely_above + perhaps_above >= 2
+                if high[i] < border_power:
+                    surely += 1
+                elif low[i] < border_power:
+                    varying += 1
+                    best[i], expected[i] = -math.inf, low[i] + high[i]
+                    farthest = max(farthest, max(-low[i], high[i]))
 
+        # Borders, which are where reject begins: no inlier query matters that is above it there.
+        limit = np.float64(_NOTHING)
         inlier[:] = _NOTHING
-        anomalous[:] = _NOTHING
-        above[:] = surely_above
-        for i in range(count):
-            in_reject = _cost_at(high[i], inlier_costs[i]) <= worst_inlier
-            in_accept = _cost_at(high[i], anomalous_costs[i]) <= worst_anomalous
-            in_borders = (
-                borders_vary
-                and is_border_maker[i]
-                and low[i] <= border_logit
-                and high[i] > border_logit
-            )
-            if not (in_reject or in_accept or in_borders):
-                continue
-            mask = masks[queries[i]]
-            inlier_cost, anomalous_cost = _f4(inlier_costs[i]), _f4(anomalous_costs[i])
-            lefts, rights = left_columns[left:right], right_columns[left:right]
-            weights = column_weights[left:right]
-            upper_row = lower_row = -1
-            for y in range(top, bottom):
-                if upper_rows[y] != upper_row or lower_rows[y] != lower_row:
-                    upper_row = upper_rows[y]
-                    if upper_row == lower_row:
-                        upper, lower = lower, upper
-                    else:
-                        _sample_columns(mask[upper_row], lefts, rights, weights, upper[:size])
-                    lower_row = lower_rows[y]
-                    _sample_columns(mask[lower_row], lefts, rights, weights, lower[:size])
-                if in_borders:
-                    _mix(upper, lower, row_weights[y], exact[:size])
-                    _count(exact[:size], border_logit, above[y - top])
-                if in_reject or in_accept:
-                    _mix(upper, lower, row_weights[y], logits[:size])
-                if in_reject:
-                    _add_costs(logits[:size], inlier_cost, inlier[y - top])
-                if in_accept:
-                    _add_costs(logits[:size], anomalous_cost, anomalous[y - top])
+        if surely >= 2:
+            limit = border_cost
+            inlier[:] = _f4(border_cost)
+        elif surely + varying >= 2:
+            first[:] = -math.inf if surely else math.inf
+            second[:] = math.inf
+            rounding = farthest * _ROUNDING
+            for _ in range(varying if farthest <= _HUGE else 0):
+                i = _most_promising(expected, best, math.inf)
+                best[i] = math.inf
+                _sample(
+                    masks,
+                    queries[i],
+                    lines,
+                    lefts,
+                    rights,
+                    in_line,
+                    plain_across,
+                    _f4(_TO_POWER),
+                    powers,
+                )
+                _lower_two(powers, uppers, lowers, plain_weights, first, second)
+                if _largest_of(second, scratch) < border_power - rounding:
+                    break  # borders everywhere
+            if farthest > _HUGE or _any_near(second, border_power, rounding):
+                second[:] = surely
+                for i in range(count):
+                    if is_border_maker[i] and low[i] < border_power <= high[i]:
+                        _sample(
+                            masks,
+                            queries[i],
+                            lines,
+                            lefts,
+                            rights,
+                            in_line,
+                            across,
+                            _TO_POWER,
+                            exact_powers,
+                        )
+                        _count_below(exact_powers, uppers, lowers, weights, border_power, second)
+                second *= -1
+                limit = _place_borders(second, -1.5, _f4(border_cost), inlier)
+            else:
+                limit = _place_borders(second, border_power, _f4(border_cost), inlier)
 
-        for y in range(top, bottom):
-            row = y - top
-            _combine(
-                inlier[row, :size],
-                anomalous[row, :size],
-                above[row, :size],
-                border_score,
-                reject_weight,
-                result[y, left:right],
-            )
+        anomalous[:] = _NOTHING
+        for accept in range(2):
+            costs = anomalous_costs if accept else inlier_costs
+            found = anomalous if accept else inlier
+            limit = _LARGEST_COST if accept else min(limit, _LARGEST_COST)
+            for i in range(count):
+                best[i] = math.inf
+                if costs[i] < limit:
+                    best[i] = _cost_at(low[i], costs[i])
+                    expected[i] = _cost_at((low[i] + high[i]) / 2, costs[i])
+            i = _most_promising(expected, best, limit)
+            while i >= 0:
+                cost = _f4(costs[i])
+                if max(-low[i], high[i]) <= _LARGEST_PLAIN:
+                    _sample(
+                        masks,
+                        queries[i],
+                        lines,
+                        lefts,
+                        rights,
+                        in_line,
+                        plain_across,
+                        _f4(_TO_POWER),
+                        powers,
+                    )
+                    _lower_costs(powers, uppers, lowers, plain_weights, cost, found)
+                else:
+                    _sample(
+                        masks,
+                        queries[i],
+                        lines,
+                        lefts,
+                        rights,
+                        in_line,
+                        across,
+                        _TO_POWER,
+                        exact_powers,
+                    )
+                    _mix(exact_powers, uppers, lowers, weights, second)
+                    _lower_costs(second, themselves, themselves, plain_weights, cost, found)
+                best[i] = math.inf
+                i = _most_promising(expected, best, limit)
+                if i >= 0:
+                    limit = min(limit, _largest_of(found, scratch))
+                    i = _most_promising(expected, best, limit)
+
+        left = np.uintp(gap_starts[blocks[block]])
+        right = np.uintp(gap_starts[blocks[block + 1]])
+        for y in range(height):
+            for x in range(slots):
+                reject = one - one / inlier[y, x]
+                scratch[x] = reject_weight * reject + (one - reject_weight) / anomalous[y, x]
+            for x in range(left, right):
+                result[top + y, x] = scratch[slot_of[x]]
