@@ -21,7 +21,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
@@ -133,6 +133,17 @@ def given_parameters(
         size = parse_size(input_size)
         overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
     return parameters | {name: value for name, value in overrides.items() if value is not None}
+
+
+def chosen_topics(
+    topics: Sequence[str] | None, parameters: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    """Return the camera topics of options, else those of parameters; None for every camera."""
+    from maskomaly_ros.replay.bags import absolute_topic
+
+    if topics:
+        return tuple(topics)
+    return tuple(map(absolute_topic, parameters.get('camera_topics') or ())) or None
 
 
 @contextmanager

@@ -41,6 +41,7 @@ from maskomaly_ros.cli_common import (
     Params,
     Size,
     Topics,
+    chosen_topics,
     given_parameters,
     stop_on_signal,
 )
@@ -96,10 +97,9 @@ def mine(
     from maskomaly_ros.replay.mine import mine as run
 
     parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
-    topics = topic or parameters.get('camera_topics') or None
     options = MineOptions(
         parameters=parameters,
-        topics=tuple(topics) if topics else None,
+        topics=chosen_topics(topic, parameters),
         rate=rate,
         batch_size=batch_size,
         top=top,

@@ -49,6 +49,7 @@ from maskomaly_ros.cli_common import (
     Params,
     Size,
     Topics,
+    chosen_topics,
     given_parameters,
     stop_on_signal,
 )
@@ -109,10 +110,9 @@ def replay(
     from maskomaly_ros.replay.run import replay as run
 
     parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
-    topics = topic or parameters.get('camera_topics') or None
     options = ReplayOptions(
         outputs=_names(write),
-        topics=tuple(topics) if topics and _is_bag(source) else None,
+        topics=chosen_topics(topic, parameters) if _is_bag(source) else None,
         copy=tuple(copy or ()),
         bag_topics=_names(bag_topics),
         score_format=score_format,

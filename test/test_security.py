@@ -31,6 +31,10 @@ NETWORK_USERS = {
     NETWORKS / 'download.py',  # `maskomaly checkpoint download`
     NETWORKS / 'checkpoints.py',  # a Hugging Face id given as the checkpoint
     ROOT / 'maskomaly_ros' / 'demo' / 'processes.py',
+    ROOT
+    / 'maskomaly_ros'
+    / 'replay'
+    / 'mine.py',  # the address of a Ray cluster, where one is given
 }
 NETWORK_LIBRARIES = {'http', 'huggingface_hub', 'requests', 'socket', 'urllib.request', 'urllib3'}
 # Runs a program in which connections, processes and shells end it.

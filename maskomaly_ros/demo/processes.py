@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 _LOG_LINES = 40
+_RESERVATIONS: list[socket.socket] = []  # of ROS domains
 
 
 @dataclass(frozen=True)
@@ -203,12 +204,21 @@ def ros_environment() -> dict[str, str]:
 
 
 def free_domain() -> int:
-    """Return a ROS domain that nobody on this machine uses, out of those safe on Linux."""
+    """Return a ROS domain that nobody on this machine uses, out of those safe on Linux.
+
+    It is this process's until it ends, also while it has no participant there: a node of the same
+    name would come between two that were given the same domain.
+    """
     for domain in random.sample(range(1, 102), 101):
+        first_port = 7400 + 250 * domain
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                probe.bind(('', 7400 + 250 * domain))  # where DDS listens for newcomers
+                probe.bind(('', first_port))  # where DDS listens for newcomers
+                reservation.bind(('127.0.0.1', first_port + 249))  # which no participant takes
             except OSError:
+                reservation.close()
                 continue
+        _RESERVATIONS.append(reservation)
         return domain
     raise MaskomalyError('all ROS domains from 1 to 101 are in use on this machine')

@@ -45,6 +45,11 @@ _DECODERS: dict[str, Callable[..., NDArray[np.uint8]]] = {
 }
 
 
+def absolute_topic(topic: str) -> str:
+    """Return a topic of a parameter file as a node without a namespace understands it."""
+    return f'/{topic.lstrip("/")}'
+
+
 def outputs_of(topic: str) -> str:
     """Return where the node publishes the results of a camera topic, such as `/front/anomaly`."""
     return f'{topic.removesuffix("/compressed").rpartition("/")[0]}/anomaly'

@@ -28,7 +28,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.parameters import load_settings, read_regions, temporal_parameters
 from maskomaly_ros.refinement import refine
 from maskomaly_ros.region import Region
-from maskomaly_ros.replay.bags import outputs_of
+from maskomaly_ros.replay.bags import absolute_topic, outputs_of
 from maskomaly_ros.replay.journal import Part
 from maskomaly_ros.replay.sources import SourceFrame
 from maskomaly_ros.temporal import TemporalFilter
@@ -61,7 +61,7 @@ class Refinements:
         self._filters = {camera: TemporalFilter() for camera in cameras}
         settings = load_settings(values)
         known = {
-            outputs_of(f'/{topic.lstrip("/")}'): region
+            outputs_of(absolute_topic(topic)): region
             for topic, region in zip(settings.camera_topics, read_regions(settings), strict=True)
         }
         has_regions = any(known.values())

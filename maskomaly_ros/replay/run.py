@@ -41,7 +41,7 @@ from maskomaly_ros.detector import Detection, Detector
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.parameters import DEFAULTS, configure, load_detector, load_settings
 from maskomaly_ros.replay import outputs as writing
-from maskomaly_ros.replay.bags import BagSource, outputs_of
+from maskomaly_ros.replay.bags import BagSource, absolute_topic, outputs_of
 from maskomaly_ros.replay.events import Event, find_events
 from maskomaly_ros.replay.journal import FrameRecord, Journal, Part, ProblemRecord
 from maskomaly_ros.replay.outputs import Output, Result
@@ -229,7 +229,7 @@ def _ignore(done: int, total: int | None) -> None:
 def _cameras(source: Source, topics: Sequence[str]) -> dict[str, float]:
     """Return the rate of each camera; results of two must not collide."""
     if not isinstance(source, BagSource):
-        return {topics[0] if topics else '/camera/image_raw': source.rate}
+        return {absolute_topic(topics[0]) if topics else '/camera/image_raw': source.rate}
     taken: dict[str, str] = {}
     for topic in source.topics:
         outputs = outputs_of(topic)

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-from maskomaly_ros.demo.processes import Child, ChildProcesses, ros_environment
+from maskomaly_ros.demo.processes import Child, ChildProcesses, free_domain, ros_environment
 
 TIMEOUT = 30.0
 
@@ -152,3 +152,16 @@ def test_environment_keeps_to_itself_and_to_what_the_user_chose(
     assert environment['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
     assert Path(environment['FASTRTPS_DEFAULT_PROFILES_FILE']).is_file()
     assert environment['FASTDDS_DEFAULT_PROFILES_FILE'] == '/my/own.xml'
+
+
+def test_a_domain_is_given_to_one_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('random.sample', lambda domains, count: list(domains))
+    domains = [free_domain() for _ in range(3)]
+    assert domains == sorted({*domains})
+    program = 'from maskomaly_ros.demo import processes as p; print(p.free_domain())'
+    first = f'import random; random.sample = lambda domains, count: {domains}\n'
+    done = subprocess.run(
+        [sys.executable, '-c', first + program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert 'all ROS domains' in done.stderr

@@ -208,7 +208,8 @@ def test_folder_and_video_become_a_camera(bags: Any, detector: Detector, tmp_pat
     folder.mkdir()
     for index in range(5):
         cv2.imwrite(str(folder / f'{index}.png'), np.full((20, 30, 3), 40 * index, np.uint8))
-    options = ReplayOptions(('bag', 'csv', 'video'), rate=5)
+    parameters = {'camera_topics': ['camera/image_raw']}  # as a node without namespace has it
+    options = ReplayOptions(('bag', 'csv', 'video'), rate=5, parameters=parameters)
     summary = replay(folder, tmp_path / 'out', options, detector=detector)
     assert (summary.frames, summary.problems) == (5, ())
     written = messages(tmp_path / 'out' / 'bag')
