@@ -28,7 +28,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 from maskomaly_ros.errors import MaskomalyError
 
 _MOST = 1 << 16  # the largest number that a configuration has a use for is 12544
-_MOST_PARTS = 100_000  # Swin-L has 1412
+_MOST_PARTS = 20_000  # Swin-L has 1412
 _WITHOUT_WEIGHTS = 1 << 24  # numbers that are computed, not loaded; Swin-L has 497,684
 
 
