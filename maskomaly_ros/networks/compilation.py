@@ -42,6 +42,7 @@ def check_compiler(device: torch.device) -> None:
         MaskomalyError: there is no C++ compiler (on a CPU), or no C compiler or Triton (on CUDA).
 
     """
+    _keep_on_disk()
     if device.type == 'cuda':
         if not any(map(shutil.which, (os.environ.get('CC', ''), 'cc', 'gcc', 'clang'))):
             raise _no_compiler('Triton needs a C compiler, and there is none (apt install gcc)')
@@ -76,7 +77,7 @@ def compiled(model: nn.Module, device: torch.device) -> Forward:
     import torch._dynamo
     from torch._dynamo.exc import TorchDynamoException
 
-    os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(user_cache() / 'compiled'))
+    _keep_on_disk()
     settings: Any = torch._dynamo.config
     settings.recompile_limit = max(settings.recompile_limit, _GRAPHS)
     function = torch.compile(model, fullgraph=True, dynamic=False)
@@ -94,6 +95,11 @@ def compiled(model: nn.Module, device: torch.device) -> Forward:
         return recorded[pixels.shape](pixels)
 
     return run
+
+
+def _keep_on_disk() -> None:
+    """Name our folder before torch, which does so when its compiler is first imported."""
+    os.environ.setdefault('TORCHINDUCTOR_CACHE_DIR', str(user_cache() / 'compiled'))
 
 
 def _no_compiler(reason: str) -> MaskomalyError:

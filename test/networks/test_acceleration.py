@@ -223,6 +223,16 @@ class TestCompilation:
         assert hits > 0
         assert counters['inductor']['fxgraph_cache_miss'] == 0
 
+    @pytest.mark.skipif(not has_compiler(), reason='no C++ compiler (Debian: g++)')
+    def test_what_is_compiled_goes_to_our_cache(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv('TORCHINDUCTOR_CACHE_DIR', raising=False)
+        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+        compilation.check_compiler(CPU)
+        kept = tmp_path / 'maskomaly_ros' / 'compiled'
+        assert os.environ['TORCHINDUCTOR_CACHE_DIR'] == str(kept)
+
     def test_without_a_compiler_loading_fails_at_once(
         self, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
