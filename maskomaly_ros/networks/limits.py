@@ -30,6 +30,7 @@ from maskomaly_ros.errors import MaskomalyError
 _MOST = 1 << 16  # the largest number that a configuration has a use for is 12544
 _MOST_PARTS = 20_000  # Swin-L has 1412
 _WITHOUT_WEIGHTS = 1 << 24  # numbers that are computed, not loaded; Swin-L has 497,684
+_SMALL = 1 << 28  # numbers of what is built in any case; the published networks are smaller
 
 
 def check_content(content: Any, origin: str) -> None:
@@ -63,7 +64,8 @@ def check_content(content: Any, origin: str) -> None:
 def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) -> None:
     """Refuse a configuration of a network that is larger than its weights can be.
 
-    It is built without memory for its numbers, until they are too many.
+    It is built without memory for its numbers, until they are too many. What is not larger than
+    the largest published network passes: loading it names the weights that are missing.
 
     Args:
         config: of the network.
@@ -75,6 +77,7 @@ def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) 
 
     """
     size = sum(file.stat().st_size for file in weights)
+    most = max(size + _WITHOUT_WEIGHTS, _SMALL)
     numbers = parts = 0
     thread = threading.get_ident()
 
@@ -84,7 +87,7 @@ def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) 
             return
         parts += 1
         numbers += part.numel() if isinstance(part, torch.Tensor) else 0
-        if parts > _MOST_PARTS or numbers > size + _WITHOUT_WEIGHTS:
+        if parts > _MOST_PARTS or numbers > most:
             raise MaskomalyError(
                 f'{origin} describes a network that is too large: {numbers} numbers in {parts} '
                 f'parts and more, for {size} bytes of weights. They do not belong together'

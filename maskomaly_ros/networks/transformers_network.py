@@ -144,9 +144,11 @@ def load_model(
     with quiet_transformers():
         config = model_config(checkpoint)
         try:
+            # First what the file itself gives away: its reader takes no more memory than the file.
+            read = read_weights(checkpoint.path) if isinstance(checkpoint, CheckpointFile) else {}
             check_size(config, checkpoint.weights, f'the configuration of {checkpoint.path}')
             if isinstance(checkpoint, CheckpointFile):
-                weights = transformers_weights(read_weights(checkpoint.path), config)
+                weights = transformers_weights(read, config)
                 source, options = None, {'state_dict': weights}
             else:
                 source, options = checkpoint.path, {}
