@@ -433,7 +433,9 @@ def over_images(
             else:
                 yield sample, content, network.predict([image]), label
 
-    # Threads of their own for torch in each worker would be more than there are processors.
+    # Threads of their own for torch in each worker would be more than there are processors. What
+    # is set there is also what threads get that begin later.
+    torch_threads = torch.get_num_threads()
     with (
         ThreadPoolExecutor(2) as readers,
         ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
@@ -451,6 +453,7 @@ def over_images(
         finally:
             for threads in (readers, pool):
                 threads.shutdown(wait=False, cancel_futures=True)
+            torch.set_num_threads(torch_threads)
 
 
 def _ahead(

@@ -71,7 +71,7 @@ def test_replay_that_is_ended_goes_on(
     arguments = [
         *('--write', 'bag,video,scores,csv,html', '--device', 'cpu', '--copy', '*'),
         *('--checkpoint', str(tiny_checkpoint), '--params', str(parameters)),
-        *('--part-seconds', '0.5' if number == signal.SIGKILL else '60'),
+        *('--part-seconds', '0.05' if number == signal.SIGKILL else '60'),
     ]
     journal = out / '.replay' / 'journal.jsonl'
     kind = 'part' if number == signal.SIGKILL else 'frame'

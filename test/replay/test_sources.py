@@ -357,10 +357,23 @@ def test_bad_messages_are_named_and_the_rest_comes(
     assert '/front/image_raw message 6' in caplog.text
 
 
-def test_mcap_that_was_cut_off_says_how_to_repair(tmp_path: Path) -> None:
+def test_mcap_that_was_cut_off_gives_what_it_holds(tmp_path: Path) -> None:
     folder = write_bag(tmp_path / 'drive', 'mcap')
     (file,) = folder.glob('*.mcap')
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    for path in (folder, file):
+        with open_source(path) as source:
+            frames = list(source)
+        assert 0 < len(frames) < 10
+        assert [f.index for f in frames] == list(range(len(frames)))
+        (problem,) = source.problems
+        assert 'cut off at byte' in problem.reason
+
+
+def test_mcap_that_was_cut_off_at_once_says_how_to_repair(tmp_path: Path) -> None:
+    folder = write_bag(tmp_path / 'drive', 'mcap')
+    (file,) = folder.glob('*.mcap')
+    file.write_bytes(file.read_bytes()[:100])
     for path in (folder, file):
         with pytest.raises(MaskomalyError, match='recover'):
             open_source(path)
