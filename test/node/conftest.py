@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import threading
@@ -158,6 +159,12 @@ class Ros:
             node.destroy_node()
         self.executor.shutdown()
         self.context.try_shutdown()
+        # The state machine of a lifecycle node belongs to cycles; until it is collected, the graph
+        # holds a node of this name, with services that nobody answers.
+        del node
+        self._nodes.clear()
+        self._clients.clear()
+        gc.collect()
 
     def spin_until(
         self, condition: Callable[[], object], what: str = '', timeout: float = TIMEOUT
@@ -225,8 +232,6 @@ class Ros:
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""
-        # One client a service, waited for once: after publishers are destroyed, the middleware's
-        # graph now and then no longer lists a service that still answers.
         client = self._clients.get(name)
         if client is None:
             client = self._clients[name] = self.node.create_client(service_type, name)
