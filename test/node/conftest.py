@@ -114,9 +114,15 @@ def network() -> Iterator[RedIsAnomalous]:
 
 
 @pytest.fixture
-def ros(network: RedIsAnomalous) -> Iterator[Ros]:
+def domain() -> int | None:
+    """Return the ROS domain of a test; None is that of the process."""
+    return None
+
+
+@pytest.fixture
+def ros(network: RedIsAnomalous, domain: int | None) -> Iterator[Ros]:
     pytest.importorskip('rclpy')
-    peers = Ros(network)
+    peers = Ros(network, domain)
     yield peers
     network.release()
     peers.shutdown()
@@ -139,13 +145,13 @@ class Listener:
 class Ros:
     """One context with an executor; the test's own node and the nodes under test share it."""
 
-    def __init__(self, network: RedIsAnomalous) -> None:
+    def __init__(self, network: RedIsAnomalous, domain: int | None) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 
         self.network = network
         self.context = rclpy.Context()
-        rclpy.init(context=self.context)
+        rclpy.init(context=self.context, domain_id=domain)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.node = rclpy.create_node('test_peer', context=self.context)
         self.executor.add_node(self.node)

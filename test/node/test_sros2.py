@@ -20,6 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from maskomaly_ros.demo.processes import free_domain
 from maskomaly_ros.share import share_directory
 
 pytest.importorskip('rclpy')
@@ -47,6 +48,12 @@ def allowed(profile: ElementTree.Element, kind: str, use: str) -> set[str]:
     assert names == [e.text for rule in profile.findall(f'{kind}s[@{use}]') for e in rule]
     assert len(names) == len(set(names))
     return {name.replace('~', '/maskomaly', 1) for name in names}
+
+
+@pytest.fixture
+def domain() -> int:
+    """Return a domain of its own, in which no other node has the name of ours."""
+    return free_domain()
 
 
 def test_policy_is_what_a_running_node_has(ros: Any, profile: ElementTree.Element) -> None:
