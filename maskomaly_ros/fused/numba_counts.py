@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from maskomaly_ros.fused.numba_scoring import _compiled
+from maskomaly_ros.fused.numba_compilation import compiled
 
 
 def count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -30,7 +30,7 @@ def count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> NDArray[np.int6
     return counts
 
 
-@_compiled(types.void(types.uint16[::1], types.uint8[::1], types.int64[:, ::1]))
+@compiled(types.void(types.uint16[::1], types.uint8[::1], types.int64[:, ::1]))
 def _count(bits: NDArray[np.uint16], label: NDArray[np.uint8], counts: NDArray[np.int64]) -> None:
     for i in range(len(bits)):
         counts[min(label[i], np.uint8(2)), bits[i]] += 1

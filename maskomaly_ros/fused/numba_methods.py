@@ -36,7 +36,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from maskomaly_ros.fused.numba_scoring import _OPTIONS, _compiled
+from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
 
 SUMS: Final = (
     'eam',
@@ -175,7 +175,7 @@ def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
     return sums
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _sample_columns(
     mask: NDArray[np.float32],
     lower: NDArray[np.int64],
@@ -188,7 +188,7 @@ def _sample_columns(
         wide[x] = left + (np.float64(mask[upper[x]]) - left) * weight[x]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _range(
     mask: NDArray[np.float32], least: NDArray[np.float32], largest: NDArray[np.float32]
 ) -> tuple[float, float]:
@@ -207,7 +207,7 @@ def _range(
     return lowest, highest
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _exp(value: np.float32) -> Any:
     """Return exp(value) for |value| <= 80, to 3e-7 of it."""
     c0, c1, c2, c3, c4, c5, c6 = _POWERS
@@ -219,7 +219,7 @@ def _exp(value: np.float32) -> Any:
     return _f4(series * scale)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _log1p_by_atanh(value: np.float32) -> Any:
     """Return log(1 + value) for −0.4 <= value <= 0.5."""
     z = value / (_f4(2) + value)
@@ -228,7 +228,7 @@ def _log1p_by_atanh(value: np.float32) -> Any:
     return _f4(_f4(2) * z * (_f4(1) + q * (_f4(1 / 3) + q * (_f4(1 / 5) + q * series))))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _log(value: np.float32) -> Any:
     """Return log(value) for a normal, positive number."""
     bits = np.float32(value).view(np.int32)
@@ -238,14 +238,14 @@ def _log(value: np.float32) -> Any:
     return _f4(_f4(exponent) * _f4(math.log(2)) + _log1p_by_atanh(mantissa - _f4(1)))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _expm1(value: np.float32) -> Any:
     """Return exp(value) − 1 for |value| <= 0.5."""
     series = _f4(1 / 24) + value * (_f4(1 / 120) + value * (_f4(1 / 720) + value * _f4(1 / 5040)))
     return _f4(value * (_f4(1) + value * (_f4(1 / 2) + value * (_f4(1 / 6) + value * series))))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _tanh(value: np.float32) -> Any:
     """Return tanh(value) for value >= 0, to 1e-6 of it; the exponentials cancel near 0."""
     small = min(value, _f4(0.25))
@@ -256,7 +256,7 @@ def _tanh(value: np.float32) -> Any:
     return _f4(near if value < _f4(0.25) else far)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _store(values: F4, result: NDArray[np.uint16]) -> None:
     """Round to float16, to even, as numpy does; too large ones become infinite, NaN stays."""
     for x in range(len(values)):
@@ -276,7 +276,7 @@ def _store(values: F4, result: NDArray[np.uint16]) -> None:
         result[x] = np.uint16(half | sign)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _mix(
     upper: NDArray[Any], lower: NDArray[Any], weight: np.floating[Any], mixed: NDArray[Any]
 ) -> None:
@@ -284,13 +284,13 @@ def _mix(
         mixed[x] = upper[x] + (lower[x] - upper[x]) * weight
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _sigmoid(logits: F4, mask: F4) -> None:
     for x in range(_COLUMNS):
         mask[x] = _f4(1) / (_f4(1) + _exp(-logits[x]))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _add_eight(masks: F4, first: int, weights: F4, total: F4) -> None:
     """Add eight weighted masks to a total, which is then read and written only once."""
     m0, m1, m2, m3 = masks[first], masks[first + 1], masks[first + 2], masks[first + 3]
@@ -303,19 +303,19 @@ def _add_eight(masks: F4, first: int, weights: F4, total: F4) -> None:
         )
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _raise(mask: F4, weight: np.float32, largest: F4) -> None:
     for x in range(_COLUMNS):
         largest[x] = max(largest[x], mask[x] * weight)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _count_above(logits: F8, threshold: float, above: NDArray[np.int32]) -> None:
     for x in range(_COLUMNS):
         above[x] += np.int32(logits[x] > threshold)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _take_strongest(logits: F4, sign: np.float32, strongest: F4, signs: F4) -> None:
     for x in range(_COLUMNS):
         stronger = logits[x] > strongest[x]  # strictly: of equal masks the first counts
@@ -323,12 +323,12 @@ def _take_strongest(logits: F4, sign: np.float32, strongest: F4, signs: F4) -> N
         signs[x] = sign if stronger else signs[x]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _mask_at(logit: float) -> float:
     return 1 / (1 + math.exp(-min(max(logit, -80.0), 80.0)))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _largest_class(
     semantic: F4, mean: F4, deviation: F4, largest: F4, means: F4, deviations: F4
 ) -> None:
@@ -345,7 +345,7 @@ def _largest_class(
             deviations[x] = deviation[c] if larger else deviations[x]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _softmax_sums(semantic: F4, largest: F4, sums: F4, products: F4) -> None:
     """Sum exp(d_c) and d_c · exp(d_c) over the classes, d_c = s_c − max s."""
     sums[:] = _f4(0)
@@ -358,7 +358,7 @@ def _softmax_sums(semantic: F4, largest: F4, sums: F4, products: F4) -> None:
             products[x] += exp * difference
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _semantic_scores(
     semantic: F4,
     places: I8,
@@ -404,7 +404,7 @@ def _semantic_scores(
             scores[8, x] = temperature * _log1p_by_atanh(sums[x] * share)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _combine(
     inlier: F4,
     above: NDArray[np.int32],
@@ -420,7 +420,7 @@ def _combine(
         out[x] = reject_weight * min(one - inlier[x], limit) + accept_weight * anomalous[x]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _add_class(largest: F4, classes: F4, sums: F8) -> None:
     for x in range(len(largest)):
         value = np.float64(largest[x])
@@ -433,7 +433,7 @@ def _add_class(largest: F4, classes: F4, sums: F8) -> None:
 _F4_1, _F4_2 = types.float32[::1], types.float32[:, ::1]
 
 
-@_compiled(
+@compiled(
     types.void(
         types.float32[:, :, ::1],
         _F4_2,

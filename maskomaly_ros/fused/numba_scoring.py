@@ -39,7 +39,6 @@ be entered by two Python threads at once, and OpenMP does not survive a fork.
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import os
 from collections import deque
@@ -53,10 +52,10 @@ from numba import njit, types
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
+
 if TYPE_CHECKING:
     from maskomaly_ros.scoring import Axis, QuerySelection
-
-_logger = logging.getLogger(__name__)
 
 _ROWS: Final = 32  # height of a block in output pixels, about ...
 _COLUMNS: Final = 128  # ... and its width: bounds are tight and rows still fill vector registers
@@ -83,12 +82,6 @@ _POLYNOMIAL: Final = (
     _f4(0.0013276488147019937),
 )
 _ROUND: Final = _f4(1.5 * 2**23)  # added to a small number, leaves the nearest integer in its bits
-# No reordering of sums, no assumption about infinities: exactness is worth more here.
-_OPTIONS: Final[Mapping[str, Any]] = {
-    'nogil': True,
-    'fastmath': {'contract'},
-    'error_model': 'numpy',
-}
 
 
 def score(
@@ -255,24 +248,11 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix='scoring')
 
 
-def _compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compile ahead of the first call, and keep the result on disk where that is possible."""
-
-    def compile_(function: Callable[..., Any]) -> Any:
-        try:
-            return njit(signature, cache=True, **_OPTIONS)(function)
-        except Exception as error:  # no folder can be written, the disk is full, a file is damaged
-            _logger.info('The compiled score map is not kept on disk: %s', error)
-            return njit(signature, **_OPTIONS)(function)
-
-    return compile_
-
-
 # Logits are sampled as powers, so a power is low where a mask is high. The functions below take
 # whole arrays and indices, because a slice costs as much as a dozen pixels.
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _exp2(power: np.float32) -> np.float32:
     c0, c1, c2, c3, c4, c5 = _POLYNOMIAL
     rounded = power + _ROUND
@@ -282,7 +262,7 @@ def _exp2(power: np.float32) -> np.float32:
     return np.int32(np.float32(fraction).view(np.int32) + exponent).view(np.float32)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _sample(
     masks: NDArray[np.float32],
     query: int,
@@ -317,7 +297,7 @@ def _sample(
             powers[k, i] = powers[k, used - np.uintp(1)]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _lower_costs(
     powers: NDArray[np.float32],
     uppers: NDArray[np.int64],
@@ -335,7 +315,7 @@ def _lower_costs(
             least[y, x] = min(least[y, x], cost + cost * _exp2(power))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _lower_two(
     powers: NDArray[np.float32],
     uppers: NDArray[np.int64],
@@ -354,7 +334,7 @@ def _lower_two(
             first[y, x] = min(first[y, x], power)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _count_below(
     powers: NDArray[np.float64],
     uppers: NDArray[np.int64],
@@ -371,7 +351,7 @@ def _count_below(
             below[y, x] += _f4(power < threshold)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _mix(
     powers: NDArray[np.float64],
     uppers: NDArray[np.int64],
@@ -388,7 +368,7 @@ def _mix(
             mixed[y, x] = _f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER))
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _largest_of(values: NDArray[np.float32], scratch: NDArray[np.float32]) -> float:
     """Return the largest value; column by column first, which vectorises."""
     height, slots = values.shape
@@ -406,7 +386,7 @@ def _largest_of(values: NDArray[np.float32], scratch: NDArray[np.float32]) -> fl
     return np.float64(largest)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _any_near(powers: NDArray[np.float32], threshold: float, distance: float) -> bool:
     lower, upper = _f4(threshold - distance), _f4(threshold + distance)
     height, slots = powers.shape
@@ -417,7 +397,7 @@ def _any_near(powers: NDArray[np.float32], threshold: float, distance: float) ->
     return near > 0
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _place_borders(
     second: NDArray[np.float32],
     threshold: float,
@@ -435,7 +415,7 @@ def _place_borders(
     return np.float64(cost if borders == height * slots else _NOTHING)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _range_of_columns(
     masks: NDArray[np.float32],
     query: int,
@@ -454,13 +434,13 @@ def _range_of_columns(
             largest[i, x] = max(largest[i, x], masks[query, y, x])
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _cost_at(power: float, cost: float) -> float:
     exp = _exp2(_f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER)))
     return (1 + np.float64(exp)) * cost
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _most_promising(expected: NDArray[np.float64], best: NDArray[np.float64], limit: float) -> int:
     """Return the query of least expected cost that may fall below the limit, or −1."""
     found = -1
@@ -473,7 +453,7 @@ def _most_promising(expected: NDArray[np.float64], best: NDArray[np.float64], li
 _AXIS = (types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1])
 
 
-@_compiled(
+@compiled(
     types.void(
         types.int64,
         types.float32[:, :, ::1],
