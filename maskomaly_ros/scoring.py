@@ -614,11 +614,16 @@ class _Prediction:
         return torch.where(strongest_is_void, strongest, -strongest).sigmoid_()
 
     def collect(self, maps: Iterable[Tensor]) -> Tensor:
-        """Return the maps of all frames in the shape that the input had."""
-        results = [m if m.dtype == torch.bool else m.float() for m in maps]
-        if len(results) > 1:
-            return torch.stack(results)
-        return results[0][None] if self._batched else results[0]
+        """Return the maps of all frames in the shape that the input had; holds one at a time."""
+        frames = len(self._masks)
+        for number, found in enumerate(maps):
+            one = found if found.dtype == torch.bool else found.float()
+            if frames == 1:
+                return one[None] if self._batched else one
+            if number == 0:
+                results = one.new_empty(frames, *one.shape)
+            results[number] = one
+        return results
 
     def _map(self, value: float | None = None) -> Tensor:
         empty = torch.empty(self._size, dtype=self._dtype, device=self._masks.device)

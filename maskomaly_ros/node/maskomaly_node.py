@@ -16,8 +16,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import logging
 import os
 import signal
@@ -40,6 +38,7 @@ from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.node import memory
 
 if TYPE_CHECKING:
     from lifecycle_msgs.srv import ChangeState
@@ -48,9 +47,6 @@ if TYPE_CHECKING:
     from maskomaly_ros.node.camera import CameraStream
     from maskomaly_ros.node.worker import Camera, Worker
     from maskomaly_ros.parameters import LoadSettings
-
-# Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class MaskomalyNode(LifecycleNode):
@@ -206,6 +202,7 @@ class MaskomalyNode(LifecycleNode):
             self._cameras += (camera,)
         self._detector = detector
         self._diagnostics.watch(detector, load.queries_file, self._cameras)
+        memory.settle()
         network = detector.network
         self.get_logger().info(
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
@@ -235,8 +232,7 @@ class MaskomalyNode(LifecycleNode):
             camera.outputs.destroy()
         self._cameras = ()
         self._detector = None
-        gc.collect()  # networks hold themselves in cycles, and much memory
-        _give_back_freed_memory()
+        memory.give_back()
 
     def _subscribe(self, worker: Worker) -> None:
         def receive(stream: CameraStream, serialized: bytes) -> None:
@@ -384,28 +380,6 @@ def _raise_stopped() -> None:
     raise _Stopped
 
 
-def _keep_freed_memory() -> None:
-    """Let malloc keep blocks of the size of a frame for the next one.
-
-    Outside the main thread glibc gives them back to the system each time, and the pages of every
-    frame are faulted in anew: 12 to 27 % of the time of a detection on the bundled checkpoint.
-    """
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc only
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_M_TRIM_THRESHOLD, 512 << 20)
-
-
-def _give_back_freed_memory() -> None:
-    """Let malloc give back what a network held.
-
-    The next one takes other blocks; without, the heap had grown by 30 MB after a few loadings.
-    """
-    malloc_trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)  # glibc only
-    if malloc_trim is not None:
-        malloc_trim(0)
-
-
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the node until SIGINT or SIGTERM, and end the process.
 
@@ -414,7 +388,6 @@ def main(args: list[str] | None = None) -> NoReturn:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    _keep_freed_memory()
     try:
         # Signals are ours: rclpy would end the context at once, under the feet of the worker.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -431,7 +404,3 @@ def main(args: list[str] | None = None) -> NoReturn:
     # Python would still take itself apart, object by object, for 1.7 s of processor time: more
     # than the 5 s on a busy machine after which launch kills.
     os._exit(thread.status)
-
-
-if __name__ == '__main__':
-    main()

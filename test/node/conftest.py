@@ -18,11 +18,16 @@ from __future__ import annotations
 
 import gc
 import os
+import queue
+import re
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +46,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_LOG_DIR', tempfile.mkdtemp(prefix='maskomaly_test_log_'))
 
 TIMEOUT = 30.0
+PROCESS_TIMEOUT = 60.0
 
 
 @dataclass
@@ -275,3 +281,58 @@ class Ros:
         from maskomaly_ros.node.messages import jpeg_message
 
         return jpeg_message(frame, 90, Ros.image(stamp).header)
+
+
+class Process:
+    """A node in another process, whose output is read as it comes."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        self.output = ''
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output += line
+            self._lines.put(line)
+        self._lines.put('')
+
+    def wait_for(self, pattern: str) -> None:
+        """Wait for a line of output."""
+        while not re.search(pattern, line := self._lines.get(timeout=PROCESS_TIMEOUT)):
+            assert line, f'ended without {pattern!r}:\n{self.output}'
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def status(self) -> int:
+        """Wait for the end and return the exit status."""
+        status = self._process.wait(PROCESS_TIMEOUT)
+        self._reader.join(PROCESS_TIMEOUT)
+        return status
+
+    def end(self) -> None:
+        self._process.kill()
+        self.status()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[..., Process]]:
+    processes: list[Process] = []
+
+    def start(*arguments: str) -> Process:
+        processes.append(Process(*arguments))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end()

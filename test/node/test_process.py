@@ -16,13 +16,7 @@
 
 from __future__ import annotations
 
-import queue
-import re
 import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +28,7 @@ pytest.importorskip('rclpy')
 
 from maskomaly_ros.queries import Queries, write_queries
 
-TIMEOUT = 60.0
-NODE = ['-m', 'maskomaly_ros.node.maskomaly_node']
+NODE = ['-m', 'maskomaly_ros.node']
 # The node, with a network that answers only the frame that warms it up.
 BUSY = """
 import sys, time, torch
@@ -69,61 +62,6 @@ def load(settings):
 maskomaly_node._load_from_checkpoint = load
 maskomaly_node.main()
 """
-
-
-class Process:
-    """A node in another process, whose output is read as it comes."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=Path(__file__).parents[2],
-        )
-        self.output = ''
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.output += line
-            self._lines.put(line)
-        self._lines.put('')
-
-    def wait_for(self, pattern: str) -> None:
-        """Wait for a line of output."""
-        while not re.search(pattern, line := self._lines.get(timeout=TIMEOUT)):
-            assert line, f'ended without {pattern!r}:\n{self.output}'
-
-    def send(self, number: int) -> None:
-        self._process.send_signal(number)
-
-    def status(self) -> int:
-        """Wait for the end and return the exit status."""
-        status = self._process.wait(TIMEOUT)
-        self._reader.join(TIMEOUT)
-        return status
-
-    def end(self) -> None:
-        self._process.kill()
-        self.status()
-
-
-@pytest.fixture
-def run() -> Iterator[Callable[..., Process]]:
-    processes: list[Process] = []
-
-    def start(*arguments: str) -> Process:
-        processes.append(Process(*arguments))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        process.end()
 
 
 def test_a_real_network_finds_the_same_in_another_process(

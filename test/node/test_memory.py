@@ -1,0 +1,94 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Tests of maskomaly_ros.node.memory, each in a process of its own, as it concerns all of one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CYCLES = """
+import gc, weakref
+from maskomaly_ros.node import memory
+
+class Network:
+    def __init__(self):
+        self.itself = self
+
+{manage}
+kept = Network()
+gc.collect()
+before = gc.get_freeze_count()
+memory.settle()
+print('frozen', gc.get_freeze_count() > before)
+gone = weakref.ref(kept)
+del kept
+memory.give_back()
+print('thawed', gc.get_freeze_count() == 0)
+print('gone', gone() is None)
+"""
+HEAPS = """
+import ctypes, platform, sys, tempfile, threading
+from maskomaly_ros.node import memory
+if platform.libc_ver()[0] != 'glibc':
+    sys.exit(7)
+memory.manage()
+from maskomaly_ros.node import maskomaly_node  # starts threads
+import torch
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+
+def work():
+    torch.zeros(1000, 1000).add_(1).sum()
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+with tempfile.NamedTemporaryFile() as file:
+    stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b'w'))
+    libc.malloc_info(0, stream)
+    libc.fclose(stream)
+    print('heaps', file.read().count(b'<heap nr='))
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, '-c', program],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ('manage', 'frozen'), [('memory.manage()', 'True'), ('', 'False')], ids=['managed', 'not']
+)
+def test_what_is_settled_can_still_be_given_back(manage: str, frozen: str) -> None:
+    done = run(CYCLES.format(manage=manage))
+    assert done.stdout.split() == ['frozen', frozen, 'thawed', 'True', 'gone', 'True'], done.stderr
+
+
+def test_all_threads_share_one_heap() -> None:
+    pytest.importorskip('rclpy')
+    done = run(HEAPS)
+    if done.returncode == 7:
+        pytest.skip('no glibc')
+    assert done.stdout.split() == ['heaps', '1'], done.stderr
