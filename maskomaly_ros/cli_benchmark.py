@@ -46,7 +46,7 @@ from maskomaly_ros.cli_common import (
     parse_size,
     write,
 )
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError, in_words
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -202,7 +202,7 @@ def _run_suite(suite: str, device: str, settings: Settings, out: Path | None) ->
         try:
             report = benchmark_scoring(selected, kind, size, settings.literal_repeats or 1)
         except Exception as error:  # one that fails must not cost the others
-            report = {'error': _in_words(error)}
+            report = {'error': _reason(error)}
         add(_scoring_name(kind, size), report)
     with tempfile.TemporaryDirectory(prefix='maskomaly-') as folder:
         for number, case in enumerate(_SUITES[suite]):
@@ -249,14 +249,12 @@ def _send_measured(sender: Connection, *arguments: Any) -> None:
     try:
         report = _measure(*arguments)
     except Exception as error:
-        report = {'error': _in_words(error)}
+        report = {'error': _reason(error)}
     sender.send(report)
 
 
-def _in_words(error: Exception) -> str:
-    if isinstance(error, MaskomalyError):
-        return str(error)
-    return f'{type(error).__name__}: {(str(error).strip() or "no reason given").splitlines()[0]}'
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, MaskomalyError) else in_words(error)
 
 
 def _measure(

@@ -12,8 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The exception of this package."""
+"""The exception of this package, and how to speak of those of others."""
 
 
 class MaskomalyError(ValueError):
     """Something the user can put right: the message names the value, the limit and the remedy."""
+
+
+def in_words(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says.
+
+    What follows in libraries, such as advice for their developers, belongs into a log.
+    """
+    said = str(error).strip() or 'no reason given'
+    return f'{type(error).__name__}: {said.splitlines()[0]}'

@@ -22,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from rclpy.node import Node
 from std_msgs.msg import Header
 
 from maskomaly_ros.detector import Detection, Detector
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError, in_words
 from maskomaly_ros.node.camera import CameraStream
 from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
@@ -39,6 +40,8 @@ from maskomaly_ros.node.parameters import LiveSettings
 from maskomaly_ros.refinement import refine
 from maskomaly_ros.region import Region
 from maskomaly_ros.temporal import TemporalFilter
+
+_Result = TypeVar('_Result')
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,32 @@ class _Failure:
     is_device: bool
 
     @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        return cls(
-            f'{type(error).__name__}: {error}',
-            ''.join(traceback.format_exception(error)),
-            isinstance(error, torch.cuda.OutOfMemoryError),
-            isinstance(error, getattr(torch, 'AcceleratorError', ()))
-            or (type(error) is RuntimeError and str(error).startswith('CUDA error')),
+    def of(cls, error: Exception, device: torch.device) -> _Failure:
+        is_memory = 'out of memory' in str(error)  # of torch, the driver, Triton or a runtime
+        is_device = not _answers(device) or (
+            not is_memory
+            and (
+                isinstance(error, getattr(torch, 'AcceleratorError', ()))
+                or (type(error) is RuntimeError and str(error).startswith('CUDA error'))
+            )
         )
+        return cls(
+            in_words(error),
+            ''.join(traceback.format_exception(error)),
+            is_memory and not is_device,
+            is_device,
+        )
+
+
+def _answers(device: torch.device) -> bool:
+    """Ask the device itself: an error is of whatever library met a lost one first."""
+    if device.type != 'cuda':
+        return True
+    try:
+        torch.cuda.synchronize(device)
+    except Exception:  # it fails whatever is asked of it from now on
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -182,23 +203,28 @@ class Worker:
         while not self._is_stopping:
             self._wake.wait()
             self._wake.clear()
-            settings = self._settings()
-            start = time.monotonic()
-            frames = [f for f in (self._next_frame(c, settings) for c in self._cameras) if f]
-            if frames:
-                self._timings = {'decoding': time.monotonic() - start}
-                self._problem = ''
-                self.state = replace(self.state, busy_since=start)
-                self._process(frames, settings)
-                self.state = WorkerState(
-                    timings=self._timings,
-                    batch=len(frames),
-                    problem=self._problem,
-                    last_problem=self._problem or self.state.last_problem,
-                )
+            self._process_waiting()
         for camera in self._cameras:
             if camera.stream.take() is not None:
                 camera.stream.mark_unwanted()
+
+    def _process_waiting(self) -> None:
+        """Process the frames that wait; none of them is kept when the next ones are decoded."""
+        settings = self._settings()
+        start = time.monotonic()
+        frames = [f for f in (self._next_frame(c, settings) for c in self._cameras) if f]
+        if not frames:
+            return
+        self._timings = {'decoding': time.monotonic() - start}
+        self._problem = ''
+        self.state = replace(self.state, busy_since=start)
+        self._process(frames, settings)
+        self.state = WorkerState(
+            timings=self._timings,
+            batch=len(frames),
+            problem=self._problem,
+            last_problem=self._problem or self.state.last_problem,
+        )
 
     def _next_frame(self, camera: Camera, settings: LiveSettings) -> _Frame | None:
         stream = camera.stream
@@ -251,30 +277,19 @@ class Worker:
     def _process(
         self, frames: Sequence[_Frame], settings: LiveSettings, *, is_retry: bool = False
     ) -> None:
-        failure = None
-        try:
-            detections = self._detector.detect([frame.picture for frame in frames])
-        except Exception as error:
-            failure = _Failure.of(error)
-        if failure is None:
+        result = self._attempt(lambda: self._detector.detect([frame.picture for frame in frames]))
+        if not isinstance(result, _Failure):
             start = time.monotonic()
-            for frame, detection in zip(frames, detections, strict=True):
+            for frame, detection in zip(frames, result, strict=True):
                 self._publish(frame, detection, settings)
-            self._timings |= detections[0].timings | {'publishing': time.monotonic() - start}
-            return
-        if failure.is_memory:
-            torch.cuda.empty_cache()
-        if failure.is_device:
-            self._report_failure('the network', failure, frames)
-            self._is_stopping = True
-            self._on_device_lost(failure.reason)
-        elif is_retry or (len(frames) == 1 and not failure.is_memory):
-            self._report_failure('the network', failure, frames)
+            self._timings |= result[0].timings | {'publishing': time.monotonic() - start}
+        elif is_retry or result.is_device or (len(frames) == 1 and not result.is_memory):
+            self._report_failure('the network', result, frames)
         else:
             if self._may_log('retry'):
                 self._log.warning(
                     f'the network failed on a batch of {len(frames)}, trying one camera at a '
-                    f'time: {failure.reason}'
+                    f'time: {result.reason}'
                 )
             for frame in frames:
                 self._process_again(frame, settings)
@@ -290,13 +305,25 @@ class Worker:
             frame.camera.stream.mark_unwanted()
             return
         stamp = frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
+
+        def publish() -> None:
+            finished = frame.camera.finish(detection, stamp, settings)
+            frame.camera.outputs.publish(finished, frame.header, settings)
+
+        result = self._attempt(publish)
+        if isinstance(result, _Failure):
+            self._report_failure('publishing', result, [frame])
+        else:
+            frame.camera.stream.mark_processed(self._age(stamp))
+
+    def _attempt(self, work: Callable[[], _Result]) -> _Result | _Failure:
         try:
-            detection = frame.camera.finish(detection, stamp, settings)
-            frame.camera.outputs.publish(detection, frame.header, settings)
+            return work()
         except Exception as error:
-            self._report_failure('publishing', _Failure.of(error), [frame])
-            return
-        frame.camera.stream.mark_processed(self._age(stamp))
+            failure = _Failure.of(error, self._detector.network.device)
+        if failure.is_memory:  # the exception, and what it held, is gone by now
+            torch.cuda.empty_cache()
+        return failure
 
     def _report_failure(self, what: str, failure: _Failure, frames: Sequence[_Frame]) -> None:
         problem = f'{what} raised {failure.reason}'
@@ -309,3 +336,6 @@ class Worker:
                 f'{what} failed on a frame of {names}; the next ones will be tried\n'
                 + failure.traceback
             )
+        if failure.is_device:
+            self._is_stopping = True
+            self._on_device_lost(failure.reason)

@@ -39,6 +39,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage, Image
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.node.worker import _Failure
 
 FRONT, REAR = '/front/image_raw', '/rear/image_raw'
 SECOND = 10**9
@@ -304,6 +305,31 @@ def lost_device() -> Exception:
     kind = getattr(torch, 'AcceleratorError', None)
     text = 'CUDA error: device-side assert triggered'
     return RuntimeError(text) if kind is None else kind.__new__(kind, text)
+
+
+@pytest.mark.parametrize(
+    ('text', 'answers', 'expected'),
+    [
+        ('Triton Error [CUDA]: device-side assert triggered', False, 'device'),
+        ('cuDNN error: CUDNN_STATUS_EXECUTION_FAILED', False, 'device'),
+        ('CUDA error: an illegal memory access was encountered', True, 'device'),
+        ('CUDA error: out of memory\nCUDA kernel errors might be reported later', True, 'memory'),
+        ('Triton Error [CUDA]: out of memory', True, 'memory'),
+        ('CUDA out of memory. Tried to allocate 2 GiB', False, 'device'),
+        ('shapes do not fit', True, ''),
+    ],
+)
+def test_a_failure_is_told_by_what_the_device_answers(
+    monkeypatch: pytest.MonkeyPatch, text: str, answers: bool, expected: str
+) -> None:
+    def synchronize(device: torch.device) -> None:
+        if not answers:
+            raise RuntimeError('CUDA error: device-side assert triggered')
+
+    monkeypatch.setattr(torch.cuda, 'synchronize', synchronize)
+    failure = _Failure.of(RuntimeError(text), torch.device('cuda', 0))
+    assert (failure.is_memory, failure.is_device) == (expected == 'memory', expected == 'device')
+    assert failure.reason == f'RuntimeError: {text.splitlines()[0]}'
 
 
 def test_a_lost_device_is_set_up_anew(ros: Any, network: Any) -> None:
