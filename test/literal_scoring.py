@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from maskomaly_ros.scoring import (
 )
 
 ABLATIONS = (score_map, reject_map, border_mask, accept_map)
+# Where triton's kernels run: its interpreter, on the CPU, has to be asked for before the import.
+TRITON_DEVICE = 'cpu' if os.environ.get('TRITON_INTERPRET') == '1' else 'cuda'
 REFERENCES = ('no_border_overlap', 'odd_size', 'paper_defaults')
 
 # A literal, slow reading of the algorithm, in float64
@@ -121,14 +124,15 @@ class Case:
 
     def map(self, function, form='torch', **changes):
         parameters = dataclasses.replace(self.parameters, **changes)
+        device = TRITON_DEVICE if form == 'triton' else 'cpu'
         return function(
-            self.mask_logits,
-            self.class_logits,
+            self.mask_logits.to(device),
+            self.class_logits.to(device),
             self.size,
             parameters,
             extent=self.extent,
             form=form,
-        )
+        ).cpu()
 
 
 fractions = st.floats(0, 1) | st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
