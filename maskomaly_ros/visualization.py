@@ -385,7 +385,7 @@ def _write(
         return int(cv2.getTextSize(text, _FONT, scale, thickness)[0][0])
 
     if width(line) > room:
-        scale *= max(room / width(line), 0.7)
+        scale *= max(room / max(width(line), 1), 0.7)  # OpenCV 4 gives some letters no width
     kept = line
     while kept and width(line) > room:
         kept = kept[:-1]
