@@ -18,8 +18,13 @@
 
 Follows the resident memory of the node's process over 5,000 frames, with a subscriber to every
 output. Small frames and a small network input make it quick; what is allocated and freed for each
-frame is the same. Consecutive samples resemble each other, so the confidence interval of the slope
-comes from the means of twenty stretches, not from single samples.
+frame is the same.
+
+Resident memory is a staircase: an allocator that needs a little more keeps it, so that a single
+step raises all samples after it. A line fitted through the samples would take one step for a
+slope, with confidence. What repeats itself if frames leave something behind is growth: its mean
+over twenty stretches of the run, and the confidence interval of that, come from how much each
+stretch added to the one before.
 """
 
 from __future__ import annotations
@@ -103,21 +108,21 @@ def resident_bytes(pid: int) -> int:
 def evaluate(samples: np.ndarray) -> dict[str, Any]:
     """Return figures in MB; memory grows where the whole confidence interval is above zero."""
     start = int(_SETTLING * len(samples))
-    stretches = np.array_split(np.arange(start, len(samples)), _STRETCHES)
-    at = np.array([stretch.mean() for stretch in stretches])
-    level = np.array([samples[stretch].mean() for stretch in stretches]) / 1e6
-    fit = stats.linregress(at, level)
-    margin = stats.t.ppf(0.975, _STRETCHES - 2) * fit.stderr
-    low, high = fit.slope - margin, fit.slope + margin
+    stretches = np.array_split(samples[start:] / 1e6, _STRETCHES)
+    growth = np.diff([stretch.mean() for stretch in stretches]) * (1000 / len(stretches[0]))
+    margin = stats.t.ppf(0.975, len(growth) - 1) * stats.sem(growth)
+    low, high = growth.mean() - margin, growth.mean() + margin
     return {
         'frames': len(samples),
         'first_mb': round(samples[0] / 1e6, 2),
         'settled_mb': round(samples[start] / 1e6, 2),
         'settled_after': start,
         'last_mb': round(samples[-1] / 1e6, 2),
-        'slope': round(1000 * fit.slope, 4),
-        'slope_confidence_95': [round(1000 * low, 4), round(1000 * high, 4)],
+        'slope': round(growth.mean(), 4),
+        'slope_confidence_95': [round(low, 4), round(high, 4)],
         'grows': bool(low > 0),
+        # Every 50th sample, so that the steps can be looked at.
+        'samples_mb': [round(value / 1e6, 2) for value in samples[::50].tolist()],
     }
 
 
