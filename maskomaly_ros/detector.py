@@ -266,20 +266,25 @@ class Detector:
 
     def _score(
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
-    ) -> tuple[Tensor, dict[str, float]]:
+    ) -> tuple[Sequence[Tensor], dict[str, float]]:
         start = time.perf_counter()
         prediction = self.network.predict(frames)
         predicted = time.perf_counter()
-        with torch.inference_mode():
-            scores = score_map(
-                prediction.mask_logits,
-                prediction.class_logits,
-                prediction.frame_size,
-                config.scoring,
-                extent=prediction.extent,
+        masks, classes = prediction.mask_logits, prediction.class_logits
+
+        def score(masks: Tensor, classes: Tensor) -> Tensor:
+            return score_map(
+                masks, classes, prediction.frame_size, config.scoring, extent=prediction.extent
             )
-        if scores.is_cuda:
-            torch.cuda.synchronize(scores.device)
+
+        with torch.inference_mode():
+            if masks.is_cuda:
+                scores: Sequence[Tensor] = score(masks, classes).unbind()
+                torch.cuda.synchronize(masks.device)
+            else:
+                # A CPU takes frame after frame in any case; a block of memory for all of them
+                # finds no place in a heap from which frames are taken meanwhile, so that it grows.
+                scores = [score(*one) for one in zip(masks, classes, strict=True)]
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
         return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}

@@ -24,28 +24,21 @@ import ctypes
 import gc
 
 # Numbers of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 _is_managed = False
 
 
 def manage() -> None:
-    """Set up malloc for frames; call it before anything is imported that starts threads.
+    """Let malloc keep blocks of the size of a frame for the next one.
 
-    Outside the main thread glibc gives blocks of the size of a frame back to the system each time,
-    and the pages of every frame are faulted in anew: 12 to 27 % of the time of a detection on the
-    bundled checkpoint. So let malloc keep them for the next frame.
-
-    The heaps of other threads are pieces of 64 MB, in which the scores of a few cameras leave room
-    for nothing else of their size, so that piece after piece is taken and given back. The one heap
-    of the main thread has no such bounds, and no thread allocates so often that it would have to
-    wait. Heaps that other threads have already, as rclpy's do once it is imported, stay in use.
+    It gives them back to the system each time otherwise, and the pages of every frame are faulted
+    in anew: 12 to 27 % of the time of a detection on the bundled checkpoint.
     """
     global _is_managed
     _is_managed = True
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)  # glibc only
     if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 512 << 20)
 

@@ -42,29 +42,6 @@ memory.give_back()
 print('thawed', gc.get_freeze_count() == 0)
 print('gone', gone() is None)
 """
-HEAPS = """
-import ctypes, platform, sys, tempfile, threading
-from maskomaly_ros.node import memory
-if platform.libc_ver()[0] != 'glibc':
-    sys.exit(7)
-memory.manage()
-from maskomaly_ros.node import maskomaly_node  # starts threads
-import torch
-libc = ctypes.CDLL(None)
-libc.fopen.restype = ctypes.c_void_p
-
-def work():
-    torch.zeros(1000, 1000).add_(1).sum()
-
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-with tempfile.NamedTemporaryFile() as file:
-    stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b'w'))
-    libc.malloc_info(0, stream)
-    libc.fclose(stream)
-    print('heaps', file.read().count(b'<heap nr='))
-"""
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -84,11 +61,3 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_settled_can_still_be_given_back(manage: str, frozen: str) -> None:
     done = run(CYCLES.format(manage=manage))
     assert done.stdout.split() == ['frozen', frozen, 'thawed', 'True', 'gone', 'True'], done.stderr
-
-
-def test_all_threads_share_one_heap() -> None:
-    pytest.importorskip('rclpy')
-    done = run(HEAPS)
-    if done.returncode == 7:
-        pytest.skip('no glibc')
-    assert done.stdout.split() == ['heaps', '1'], done.stderr

@@ -31,7 +31,7 @@ from maskomaly_ros.queries import Queries, write_queries
 NODE = ['-m', 'maskomaly_ros.node']
 # The node, with a network that answers only the frame that warms it up.
 BUSY = """
-import sys, time, torch
+import sys, threading, time, torch
 from types import SimpleNamespace
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.networks import InputSize, MaskPrediction
@@ -40,7 +40,7 @@ from maskomaly_ros.node import maskomaly_node
 def predict(frames, calls=[]):
     calls.append(frames)
     if len(calls) > 1:
-        print('busy', flush=True)
+        print('busy', threading.current_thread().name, flush=True)
         time.sleep(600)
     return MaskPrediction(torch.zeros(1, 1, 9, 16), torch.zeros(1, 1, 2), (360, 640), (9., 16.))
 
@@ -144,6 +144,7 @@ def test_a_signal_ends_a_node_whose_network_is_busy(ros: Any, run: Any, number: 
     ros.spin_until(is_busy)
     process.send(number)
     assert process.status() == 0
+    assert 'busy MainThread' in process.output, 'whose heap is the only one without bounds'
     assert 'Traceback' not in process.output
 
 
