@@ -265,9 +265,6 @@ def processor_seconds(pid: int) -> float:
 
 def run_node(arguments: Any, ros_arguments: Sequence[str]) -> int:
     """Run the node with a network that only takes its time."""
-    from maskomaly_ros.node import memory
-
-    memory.manage()
     import torch
 
     from maskomaly_ros.detector import Detector

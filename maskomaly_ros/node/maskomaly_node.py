@@ -442,6 +442,7 @@ def main(args: list[str] | None = None) -> NoReturn:
 
     Its exit status is 0 after a signal, 1 where the node could not be made or started.
     """
+    memory.manage()
     # What a signal calls in Python waits for the main thread, which the network may keep busy; a
     # byte is written to the pipe at once.
     ended, end = os.pipe()
@@ -472,3 +473,7 @@ def _end_process(node: _NodeThread, ended: int) -> NoReturn:
     # Python would still take itself apart, object by object, for 1.7 s of processor time: more
     # than the 5 s on a busy machine after which launch kills.
     os._exit(node.status)
+
+
+if __name__ == '__main__':
+    main()

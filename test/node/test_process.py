@@ -28,7 +28,7 @@ pytest.importorskip('rclpy')
 
 from maskomaly_ros.queries import Queries, write_queries
 
-NODE = ['-m', 'maskomaly_ros.node']
+NODE = ['-m', 'maskomaly_ros.node.maskomaly_node']
 # The node, with a network that answers only the frame that warms it up.
 BUSY = """
 import sys, threading, time, torch
