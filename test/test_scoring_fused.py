@@ -343,8 +343,11 @@ class TestTriton:
     @given(large_cases())
     @settings(max_examples=8)
     def test_every_map_is_that_of_torch_over_many_tiles(self, case):
-        # Mixed in float32, a logit is off by its last bits, and the mask by a quarter of that.
-        rounding = float(case.mask_logits.abs().max()) * torch.finfo(torch.float32).eps / 4
+        # A GPU contracts products and sums: where logits are huge, one that is mixed in float32 is
+        # off by its last bits, and the mask by a quarter of that.
+        rounding = 0.0
+        if TRITON_DEVICE == 'cuda':
+            rounding = float(case.mask_logits.abs().max()) * torch.finfo(torch.float32).eps / 4
         assert_as_torch(case, 'triton', at_threshold=1e-5 + rounding, tolerance=1e-5 + rounding)
 
     @pytest.mark.parametrize('name', REFERENCES)
