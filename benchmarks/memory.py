@@ -16,15 +16,15 @@
 
     python benchmarks/memory.py
 
-Follows the resident memory of the node's process over 5,000 frames, with a subscriber to every
-output. Small frames and a small network input make it quick; what is allocated and freed for each
-frame is the same.
+Follows the resident memory of the node's process over 5,000 frames, after as many to settle, with
+a subscriber to every output. Small frames and a small network input make it quick; what is
+allocated and freed for each frame is the same.
 
 Resident memory is a staircase: an allocator that needs a little more keeps it, so that a single
-step raises all samples after it. A line fitted through the samples would take one step for a
-slope, with confidence. What repeats itself if frames leave something behind is growth: its mean
-over twenty stretches of the run, and the confidence interval of that, come from how much each
-stretch added to the one before.
+step raises all samples after it. A line fitted through the samples takes one step for a slope,
+with confidence; it is printed, but does not decide. What repeats itself if frames leave something
+behind is growth: its mean over twenty stretches of the run, and the confidence interval of that,
+come from how much each stretch added to the one before.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ from maskomaly_ros.demo.scenes import Scene
 from maskomaly_ros.errors import MaskomalyError
 
 _STRETCHES = 20
-_SETTLING = 0.2  # share of the frames after which caches are taken to be filled
 
 
 def main() -> int:
@@ -56,6 +55,7 @@ def main() -> int:
     parser.add_argument('--size', default='160x90', help='of the frames, WIDTHxHEIGHT')
     parser.add_argument('--input', type=int, default=64, help='shortest side of the network input')
     parser.add_argument('--frames', type=int, default=5000)
+    parser.add_argument('--settling', type=int, default=5000, help='frames before these')
     parser.add_argument(
         '--json', type=Path, default=Path(__file__).parent / 'results' / 'memory.json'
     )
@@ -79,11 +79,12 @@ def main() -> int:
     }
     samples = []
     with live_node(outputs, **parameters) as node:
-        for number in track(range(arguments.frames), 'Measuring', console=console):
+        total = arguments.settling + arguments.frames
+        for number in track(range(total), 'Measuring', console=console):
             node.process(frames[number % len(frames)])
             samples.append(resident_bytes(node.pid))
         lost = node.lost
-    report = evaluate(np.array(samples, float))
+    report = evaluate(np.array(samples, float), arguments.settling)
     report |= {'frame': arguments.size, 'lost': lost, **parameters, 'machine': machine()}
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
@@ -91,10 +92,10 @@ def main() -> int:
     console.print(
         f'Resident memory {report["first_mb"]:.1f} MB after frame 1, '
         f'{report["settled_mb"]:.1f} MB after {report["settled_after"]}, '
-        f'{report["last_mb"]:.1f} MB after {report["frames"]}.\n'
-        f'Slope since then {report["slope"]:+.3f} MB per 1000 frames, 95 % confidence '
+        f'{report["last_mb"]:.1f} MB after {report["frames"]} more.\n'
+        f'Growth over these {report["slope"]:+.3f} MB per 1000 frames, 95 % confidence '
         f'{low:+.3f} to {high:+.3f}: {"GROWS" if report["grows"] else "no growth"}. '
-        f'{arguments.json}'
+        f'(A line through the samples: {report["line_slope"]:+.3f}.) {arguments.json}'
     )
     return int(report['grows'])
 
@@ -105,21 +106,22 @@ def resident_bytes(pid: int) -> int:
     return pages * os.sysconf('SC_PAGESIZE')
 
 
-def evaluate(samples: np.ndarray) -> dict[str, Any]:
+def evaluate(samples: np.ndarray, settling: int) -> dict[str, Any]:
     """Return figures in MB; memory grows where the whole confidence interval is above zero."""
-    start = int(_SETTLING * len(samples))
-    stretches = np.array_split(samples[start:] / 1e6, _STRETCHES)
+    measured = samples[settling:] / 1e6
+    stretches = np.array_split(measured, _STRETCHES)
     growth = np.diff([stretch.mean() for stretch in stretches]) * (1000 / len(stretches[0]))
     margin = stats.t.ppf(0.975, len(growth) - 1) * stats.sem(growth)
     low, high = growth.mean() - margin, growth.mean() + margin
     return {
-        'frames': len(samples),
+        'frames': len(measured),
         'first_mb': round(samples[0] / 1e6, 2),
-        'settled_mb': round(samples[start] / 1e6, 2),
-        'settled_after': start,
-        'last_mb': round(samples[-1] / 1e6, 2),
+        'settled_mb': round(measured[0], 2),
+        'settled_after': settling,
+        'last_mb': round(measured[-1], 2),
         'slope': round(growth.mean(), 4),
         'slope_confidence_95': [round(low, 4), round(high, 4)],
+        'line_slope': round(1000 * stats.linregress(range(len(measured)), measured).slope, 4),
         'grows': bool(low > 0),
         # Every 50th sample, so that the steps can be looked at.
         'samples_mb': [round(value / 1e6, 2) for value in samples[::50].tolist()],

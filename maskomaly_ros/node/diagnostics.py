@@ -24,7 +24,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,7 +152,8 @@ class Diagnostics:
         values = {
             'state': found[0].state,
             'also': '; '.join(map(str, found[1:])) or 'none',
-            **asdict(stream.counts),
+            # Not asdict(): Python keeps a freed tuple of each, up to 2000, one more every second.
+            **vars(stream.counts),
             'input rate (Hz)': f'{seen.input_rate:.1f}',
             'output rate (Hz)': f'{seen.output_rate:.1f}',
             **{f'latency from stamp p{p} (ms)': text for p, text in latencies.items()},
