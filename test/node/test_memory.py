@@ -42,6 +42,17 @@ memory.give_back()
 print('thawed', gc.get_freeze_count() == 0)
 print('gone', gone() is None)
 """
+THREADS_OF_LOADING = """
+import threading
+from maskomaly_ros.networks import load_network
+from maskomaly_ros.node import memory
+
+{manage}
+start, started = threading.Thread.start, []
+threading.Thread.start = lambda thread: (started.append(thread.name), start(thread))
+load_network('demo', device='cpu')
+print(len(started))
+"""
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
@@ -61,19 +72,6 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 def test_what_is_settled_can_still_be_given_back(manage: str, frozen: str) -> None:
     done = run(CYCLES.format(manage=manage))
     assert done.stdout.split() == ['frozen', frozen, 'thawed', 'True', 'gone', 'True'], done.stderr
-
-
-THREADS_OF_LOADING = """
-import threading
-from maskomaly_ros.networks import load_network
-from maskomaly_ros.node import memory
-
-{manage}
-start, started = threading.Thread.start, []
-threading.Thread.start = lambda thread: (started.append(thread.name), start(thread))
-load_network('demo', device='cpu')
-print(len(started))
-"""
 
 
 @pytest.mark.parametrize('is_managed', [True, False], ids=['managed', 'not'])
