@@ -112,7 +112,9 @@ def score(
 
     """
     queries = selection.queries
-    result = torch.empty(len(rows.lower), len(columns.lower))
+    # Not by torch, which wants it aligned: glibc's malloc then looks for a place larger than it
+    # needs, passes over the one that the last score map left, and the heap grows.
+    result = torch.from_numpy(np.empty((len(rows.lower), len(columns.lower)), np.float32))
     if not queries:
         return result.fill_(reject_weight)
     indices = np.array(queries)

@@ -129,9 +129,10 @@ def padded(size: tuple[int, int]) -> tuple[int, int]:
 
 def upload(frames: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
     """Return frames of one size as one uint8 tensor [B, H, W, 3] on a device."""
-    on_cuda = device.type == 'cuda'
+    if device.type != 'cuda':
+        return torch.from_numpy(np.stack(frames)).to(device)
     # Pinned, the copy runs beside the work of the frame before; torch reuses pinned memory.
-    pixels = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=on_cuda)
+    pixels = torch.empty((len(frames), *frames[0].shape), dtype=torch.uint8, pin_memory=True)
     np.stack(frames, out=pixels.numpy())
     return pixels.to(device, non_blocking=True)
 
