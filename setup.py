@@ -133,7 +133,7 @@ setup(
     entry_points={
         'console_scripts': [
             'maskomaly = maskomaly_ros.cli:main',
-            'maskomaly_node = maskomaly_ros.node.maskomaly_node:main',
+            'maskomaly_node = maskomaly_ros.node.__main__:main',
             'maskomaly_player = maskomaly_ros.node.player:main',
             'maskomaly_recorder = maskomaly_ros.node.recorder:main',
         ],

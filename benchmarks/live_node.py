@@ -58,7 +58,7 @@ class LiveNode:
         self._processes = processes
         self._child = processes.start(
             'node',
-            'maskomaly_ros.node.maskomaly_node',
+            'maskomaly_ros.node',
             '--ros-args',
             *(word for n, v in parameters.items() for word in ('-p', f'{n}:={v}')),
         )

@@ -34,14 +34,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from live_node import machine
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -64,10 +61,8 @@ def main() -> int:
     parser.add_argument(
         '--json', type=Path, default=Path(__file__).parent / 'results' / 'load.json'
     )
-    parser.add_argument('--role', choices=['node', 'cameras'], help=argparse.SUPPRESS)
-    arguments, rest = parser.parse_known_args()
-    if arguments.role == 'node':
-        return run_node(arguments, rest)
+    parser.add_argument('--role', choices=['cameras'], help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.role == 'cameras':
         return run_cameras(arguments)
     os.environ.update(ros_environment())
@@ -126,15 +121,13 @@ class Measurement:
         """Return the figures and the checks."""
         arguments = self._arguments
         topics = ', '.join(f'/{side}/image_raw' for side in CAMERAS)
-        common = ['--rate', str(arguments.rate), '--part', str(arguments.part)]
+        managed = arguments.rate * arguments.part
         node = self._processes.start(
-            'node', 'load', '--role', 'node', *common, '--ros-args', '-p',
-            f'camera_topics:=[{topics}]',
-        )  # fmt: skip
+            'node', 'stand_in', str(1 / managed), '--ros-args', '-p', f'camera_topics:=[{topics}]'
+        )
         pid = node.process.pid
         self._spin(lambda: self._node.count_subscribers('/front/image_raw') > 0, 120.0)
 
-        managed = arguments.rate * arguments.part
         calm_minutes = max(0.25, arguments.minutes / 10)
         self._console.print(f'Cameras at {managed:g} Hz for {calm_minutes:g} minutes')
         calm = self._phase(pid, managed, calm_minutes)
@@ -261,36 +254,6 @@ def processor_seconds(pid: int) -> float:
     """Return the processor time that a process has used."""
     fields = Path(f'/proc/{pid}/stat').read_text(encoding='ascii').rpartition(')')[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf('SC_CLK_TCK')
-
-
-def run_node(arguments: Any, ros_arguments: Sequence[str]) -> int:
-    """Run the node with a network that only takes its time."""
-    import torch
-
-    from maskomaly_ros.detector import Detector
-    from maskomaly_ros.networks import InputSize, MaskPrediction
-    from maskomaly_ros.node import maskomaly_node
-
-    period = 1 / (arguments.rate * arguments.part)
-
-    def predict(frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
-        # A share of the period each, whatever the batch; the rest of it is decoding and scoring.
-        time.sleep(0.8 * period)
-        height, width = frames[0].shape[:2]
-        return MaskPrediction(
-            torch.zeros(len(frames), 1, height // 4, width // 4),
-            torch.zeros(len(frames), 1, 2),
-            (height, width),
-            (height / 4, width / 4),
-        )
-
-    network = SimpleNamespace(
-        name='stand-in', sha256='0' * 64, device=torch.device('cpu'), precision='float32',
-        num_queries=1, class_names=('road',), input_size=InputSize(), predict=predict,
-        warm_up=lambda frame_size, batch: None,
-    )  # fmt: skip
-    maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
-    maskomaly_node.main(['load', *ros_arguments])
 
 
 def run_cameras(arguments: Any) -> int:

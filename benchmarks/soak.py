@@ -350,7 +350,7 @@ class Soak:
         arguments = (word for n, v in PARAMETERS.items() for word in ('-p', f'{n}:={v}'))
         self.child = self._processes.start(
             f'node{len(self.memory)}',
-            'maskomaly_ros.node.maskomaly_node',
+            'maskomaly_ros.node',
             '--ros-args',
             *arguments,
         )

@@ -174,7 +174,7 @@ class Installation:
         for package in ('maskomaly_ros', 'rviz2'):
             (index / package).touch()
         (prefix / 'share' / 'maskomaly_ros').symlink_to(ROOT)
-        module = 'maskomaly_ros.node.maskomaly_node'
+        module = 'maskomaly_ros.node'
         self.add_executable(
             'lib/maskomaly_ros/maskomaly_node', f'exec {sys.executable} -m {module} "$@"'
         )

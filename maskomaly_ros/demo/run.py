@@ -114,7 +114,7 @@ def run_demo(
         with ChildProcesses(out, ros_environment()) as processes:
             node = processes.start(
                 'node',
-                'maskomaly_ros.node.maskomaly_node',
+                'maskomaly_ros.node',
                 '--ros-args',
                 *('-p', f'camera_topics:=[{CAMERA}]'),
                 *('-p', f'checkpoint:={checkpoint}'),

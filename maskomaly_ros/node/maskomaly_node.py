@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
 import sys
 import threading
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 
     from maskomaly_ros.detector import Detector
     from maskomaly_ros.node.camera import CameraStream
-    from maskomaly_ros.node.worker import Camera, RunInThread, Worker
+    from maskomaly_ros.node.worker import Camera, Worker
     from maskomaly_ros.parameters import LoadSettings
 
 
@@ -60,8 +59,6 @@ class MaskomalyNode(LifecycleNode):
     Args:
         load_detector: makes the detector from the parameters when the node is configured; by
             default `Detector.from_checkpoint`.
-        run_in_thread: lets the worker run in the thread that it is to have (see `Worker`); by
-            default one of its own.
         options: of `rclpy.node.Node`.
 
     Raises:
@@ -70,11 +67,7 @@ class MaskomalyNode(LifecycleNode):
     """
 
     def __init__(
-        self,
-        *,
-        load_detector: Callable[[LoadSettings], Detector] | None = None,
-        run_in_thread: RunInThread | None = None,
-        **options: Any,
+        self, *, load_detector: Callable[[LoadSettings], Detector] | None = None, **options: Any
     ) -> None:
         super().__init__('maskomaly', **options)
         # These import torch, which takes seconds; main() must be able to stop us meanwhile.
@@ -83,7 +76,6 @@ class MaskomalyNode(LifecycleNode):
         from maskomaly_ros.node.parameters import Parameters
 
         self._load_detector = load_detector or _load_from_checkpoint
-        self._run_in_thread = run_in_thread or _run_in_thread_of_its_own
         self._resolve_topics = partial(resolve_camera_topics, self)
         self._settings = Parameters(self, self._resolve_topics)
         self._diagnostics = Diagnostics(
@@ -222,15 +214,10 @@ class MaskomalyNode(LifecycleNode):
 
         assert self._detector is not None, 'the state machine configures first'
         worker = Worker(
-            self,
-            self._detector,
-            self._cameras,
-            lambda: self._settings.live,
-            self._lose_device,
-            self._run_in_thread,
+            self, self._detector, self._cameras, lambda: self._settings.live, self._lose_device
         )
-        self._worker = worker
         worker.start()
+        self._worker = worker
         self._diagnostics.worker = lambda: worker.state
         self._subscribe(worker)
         names = ', '.join(stream.topic.name for stream in self.streams)
@@ -309,17 +296,6 @@ def _load_from_checkpoint(load: LoadSettings) -> Detector:
     return load_detector(load)
 
 
-def _run_in_thread_of_its_own(work: Callable[[], None]) -> Callable[[float | None], bool]:
-    thread = threading.Thread(target=work, name='maskomaly worker', daemon=True)
-    thread.start()
-
-    def wait(timeout: float | None) -> bool:
-        thread.join(timeout)
-        return not thread.is_alive()
-
-    return wait
-
-
 class _RosLogHandler(logging.Handler):
     """Passes what the library logs on to the log of the node."""
 
@@ -345,21 +321,16 @@ class _Stopped(Exception):  # noqa: N818
 
 
 class _NodeThread(threading.Thread):
-    """Makes the node, starts it and spins it.
-
-    Args:
-        run_in_thread: of the node.
-        on_end: called when it has ended by itself.
+    """Makes the node, starts it and spins it, so that the main thread is free for signals.
 
     Attributes:
         status: exit status for the process.
 
     """
 
-    def __init__(self, run_in_thread: RunInThread, on_end: Callable[[], object]) -> None:
+    def __init__(self, on_end: Callable[[], None]) -> None:
         super().__init__(name='maskomaly node', daemon=True)
         self.status = 0
-        self._run_in_thread = run_in_thread
         self._on_end = on_end
         self._executor = SingleThreadedExecutor()
         self._node: MaskomalyNode | None = None
@@ -393,7 +364,7 @@ class _NodeThread(threading.Thread):
         return True
 
     def _serve(self) -> None:
-        node = self._node = MaskomalyNode(run_in_thread=self._run_in_thread)
+        node = self._node = MaskomalyNode()
         library = logging.getLogger('maskomaly_ros')
         library.addHandler(_RosLogHandler(node))
         library.setLevel(logging.DEBUG)
@@ -409,71 +380,27 @@ def _raise_stopped() -> None:
     raise _Stopped
 
 
-class _MainThread:
-    """Lets others run functions in the thread that serves."""
-
-    def __init__(self) -> None:
-        self._work: queue.SimpleQueue[tuple[Callable[[], None], threading.Event]]
-        self._work = queue.SimpleQueue()
-
-    def run(self, work: Callable[[], None]) -> Callable[[float | None], bool]:
-        """Let a function run; return what waits for its end."""
-        ended = threading.Event()
-        self._work.put((work, ended))
-        return ended.wait
-
-    def serve(self) -> NoReturn:
-        """Run one function after the other, for ever."""
-        while True:
-            work, ended = self._work.get()
-            try:
-                work()
-            except Exception:  # as that of another thread, it ends no process
-                rclpy.logging.get_logger('maskomaly').fatal(traceback.format_exc())
-            del work  # whoever waits for its end takes apart what it held
-            ended.set()
-
-
 def main(args: list[str] | None = None) -> NoReturn:
     """Run the node until SIGINT or SIGTERM, and end the process.
 
-    The worker has the main thread, because glibc's malloc gives that a heap of any size and all
-    others pieces of 64 MB, which fill and empty with every batch of several cameras.
-
     Its exit status is 0 after a signal, 1 where the node could not be made or started.
     """
-    memory.manage()
-    # What a signal calls in Python waits for the main thread, which the network may keep busy; a
-    # byte is written to the pipe at once.
-    ended, end = os.pipe()
-    os.set_blocking(end, False)
-    signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+    ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: ended.set())
     try:
         # Signals are ours: rclpy would end the context at once, under the feet of the worker.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # a parameter file that is not there, or is no YAML
         raise SystemExit(f'maskomaly_node: {error}') from None
-    main_thread = _MainThread()
-    node = _NodeThread(main_thread.run, on_end=lambda: os.write(end, b'.'))
-    node.start()
-    threading.Thread(target=_end_process, args=(node, ended), name='end', daemon=True).start()
-    main_thread.serve()
-
-
-def _end_process(node: _NodeThread, ended: int) -> NoReturn:
-    """Wait until the node has ended or is to end, and end the process."""
-    os.read(ended, 1)
-    if node.stop(timeout=1.5):
+    thread = _NodeThread(ended.set)
+    thread.start()
+    ended.wait()
+    if thread.stop(timeout=1.5):
         rclpy.try_shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     # A network that is loading or busy cannot be interrupted, and Python would wait for it. Else
     # Python would still take itself apart, object by object, for 1.7 s of processor time: more
     # than the 5 s on a busy machine after which launch kills.
-    os._exit(node.status)
-
-
-if __name__ == '__main__':
-    main()
+    os._exit(thread.status)

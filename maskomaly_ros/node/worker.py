@@ -42,8 +42,6 @@ from maskomaly_ros.region import Region
 from maskomaly_ros.temporal import TemporalFilter
 
 _Result = TypeVar('_Result')
-# Takes a function; returns what waits for its end, for seconds or for ever (None): did it come?
-RunInThread = Callable[[Callable[[], None]], Callable[['float | None'], bool]]
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ class Worker:
 
     Each batch has the frame of every camera that has one waiting when the thread comes for them.
     Where a batch fails, its frames are tried again one by one, so that a camera pays only for its
-    own frame. It ends by itself only where the device is lost.
+    own frame. The thread ends by itself only where the device is lost.
 
     Args:
         node: for its log and its clock.
@@ -153,8 +151,6 @@ class Worker:
         settings: returns the live settings; asked once a batch.
         on_device_lost: called in the thread with the reason when the device needs to be set up
             anew.
-        run_in_thread: lets a function run in the thread that the worker is to have; returns at
-            once with what waits for its end.
 
     """
 
@@ -165,7 +161,6 @@ class Worker:
         cameras: Sequence[Camera],
         settings: Callable[[], LiveSettings],
         on_device_lost: Callable[[str], None],
-        run_in_thread: RunInThread,
     ) -> None:
         self._log = node.get_logger()
         self._clock = node.get_clock()
@@ -176,33 +171,33 @@ class Worker:
         self._may_log = _Throttle()
         self._wake = threading.Event()
         self._is_stopping = False
-        self._run_in_thread = run_in_thread
-        self._wait_for_end: Callable[[float | None], bool] = lambda _: True
+        self._thread = threading.Thread(target=self._run, name='maskomaly worker', daemon=True)
         self._timings: dict[str, float] = {}
         self._problem = ''
         self.state = WorkerState()
 
     def start(self) -> None:
-        """Start working."""
-        self._wait_for_end = self._run_in_thread(self._run)
+        """Start the thread."""
+        self._thread.start()
 
     def wake(self) -> None:
-        """Let the worker look for waiting frames; returns at once."""
+        """Let the thread look for waiting frames; returns at once."""
         self._wake.set()
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Stop working; results of the batch that is under way are not published.
+        """Stop the thread; results of the batch it is busy with are not published.
 
         Args:
             timeout: seconds to wait for that batch; None waits as long as it takes.
 
         Returns:
-            Whether the worker has ended.
+            Whether the thread has ended.
 
         """
         self._is_stopping = True
         self._wake.set()
-        return self._wait_for_end(timeout)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._is_stopping:

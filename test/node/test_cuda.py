@@ -124,7 +124,7 @@ def network_status(listener: Any) -> DiagnosticStatus:
 
 def test_a_gpu_finds_what_the_processor_finds(ros: Any, run: Any) -> None:
     process = run(
-        '-m', 'maskomaly_ros.node.maskomaly_node', '--ros-args',
+        '-m', 'maskomaly_ros.node', '--ros-args',
         '-p', f'camera_topics:=[{FRONT}]', '-p', 'device:=cuda',
     )  # fmt: skip
     diagnostics = ros.listener('/diagnostics', DiagnosticArray)

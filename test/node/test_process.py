@@ -28,10 +28,10 @@ pytest.importorskip('rclpy')
 
 from maskomaly_ros.queries import Queries, write_queries
 
-NODE = ['-m', 'maskomaly_ros.node.maskomaly_node']
+NODE = ['-m', 'maskomaly_ros.node']
 # The node, with a network that answers only the frame that warms it up.
 BUSY = """
-import sys, threading, time, torch
+import sys, time, torch
 from types import SimpleNamespace
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.networks import InputSize, MaskPrediction
@@ -40,7 +40,7 @@ from maskomaly_ros.node import maskomaly_node
 def predict(frames, calls=[]):
     calls.append(frames)
     if len(calls) > 1:
-        print('predicting in', threading.current_thread().name, flush=True)
+        print('busy', flush=True)
         time.sleep(600)
     return MaskPrediction(torch.zeros(1, 1, 9, 16), torch.zeros(1, 1, 2), (360, 640), (9., 16.))
 
@@ -139,12 +139,11 @@ def test_a_signal_ends_a_node_whose_network_is_busy(ros: Any, run: Any, number: 
 
     def is_busy() -> bool:
         camera.publish(ros.image())
-        return 'predicting in' in process.output
+        return 'busy' in process.output
 
     ros.spin_until(is_busy)
     process.send(number)
     assert process.status() == 0
-    assert 'predicting in MainThread' in process.output, 'whose heap alone has no bounds'
     assert 'Traceback' not in process.output
 
 
