@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -42,20 +43,13 @@ memory.give_back()
 print('thawed', gc.get_freeze_count() == 0)
 print('gone', gone() is None)
 """
-LIBC = """
-import ctypes, platform, sys
-if platform.libc_ver()[0] != 'glibc':
-    sys.exit(7)
-libc = ctypes.CDLL(None)
-"""
-HEAPS = (
-    LIBC
-    + """
-import tempfile, threading
+HEAPS = """
+import ctypes, tempfile, threading
 from maskomaly_ros.node import memory
 {manage}
 from maskomaly_ros.node import maskomaly_node  # starts threads
 import torch
+libc = ctypes.CDLL(None)
 libc.fopen.restype = ctypes.c_void_p
 
 def work():
@@ -72,15 +66,13 @@ with tempfile.NamedTemporaryFile() as file:
     libc.fclose(stream)
     print(file.read().count(b'<heap nr='))
 """
-)
-SCORE_MAPS = (
-    LIBC
-    + """
-import torch
+SCORE_MAPS = """
+import ctypes, torch
 from maskomaly_ros.node import memory
 from maskomaly_ros.scoring import ScoringParameters, score_map
 
 memory.manage()
+libc = ctypes.CDLL(None)
 libc.sbrk.restype = libc.malloc.restype = ctypes.c_void_p
 masks, classes = torch.randn(3, 27, 48), torch.zeros(3, 3)
 for i in range(300):
@@ -92,6 +84,9 @@ for i in range(300):
     del score
 print(libc.sbrk(0) - start)
 """
+
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != 'glibc', reason='malloc is not of glibc'
 )
 
 
@@ -106,6 +101,12 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def output(program: str) -> int:
+    done = run(program)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
 @pytest.mark.parametrize(
     ('manage', 'frozen'), [('memory.manage()', 'True'), ('', 'False')], ids=['managed', 'not']
 )
@@ -114,14 +115,7 @@ def test_what_is_settled_can_still_be_given_back(manage: str, frozen: str) -> No
     assert done.stdout.split() == ['frozen', frozen, 'thawed', 'True', 'gone', 'True'], done.stderr
 
 
-def output(program: str) -> int:
-    done = run(program)
-    if done.returncode == 7:
-        pytest.skip('no glibc')
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
+@needs_glibc
 @pytest.mark.parametrize('is_managed', [True, False], ids=['managed', 'not'])
 def test_all_threads_of_a_managed_process_share_one_heap(*, is_managed: bool) -> None:
     pytest.importorskip('rclpy')
@@ -129,6 +123,7 @@ def test_all_threads_of_a_managed_process_share_one_heap(*, is_managed: bool) ->
     assert heaps == 1 if is_managed else heaps > 1
 
 
+@needs_glibc
 def test_a_score_map_finds_the_place_of_the_last_one() -> None:
     # Small blocks that stay may now and then lie in it, but not beside it; where they did, as with
     # aligned blocks, the heap grew by five to seven maps.

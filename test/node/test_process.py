@@ -40,7 +40,7 @@ from maskomaly_ros.node import maskomaly_node
 def predict(frames, calls=[]):
     calls.append(frames)
     if len(calls) > 1:
-        print('busy', flush=True)
+        print('predicting', flush=True)
         time.sleep(600)
     return MaskPrediction(torch.zeros(1, 1, 9, 16), torch.zeros(1, 1, 2), (360, 640), (9., 16.))
 
@@ -139,7 +139,7 @@ def test_a_signal_ends_a_node_whose_network_is_busy(ros: Any, run: Any, number: 
 
     def is_busy() -> bool:
         camera.publish(ros.image())
-        return 'busy' in process.output
+        return 'predicting' in process.output
 
     ros.spin_until(is_busy)
     process.send(number)
