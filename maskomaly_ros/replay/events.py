@@ -17,15 +17,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.replay.journal import FrameRecord
+from maskomaly_ros.tracking import Tracker, TrackingParameters
 
-# Boxes of one obstacle in two frames overlap by this much of their union.
-_SAME_IOU = 0.2
-# Frames of its camera that an obstacle may be missing from in between.
-_PATIENCE = 2
 _FEWEST_FRAMES = 2
 
 
@@ -61,66 +58,58 @@ class Event:
     box: tuple[int, int, int, int]
 
 
-@dataclass
-class _Track:
-    event: Event
-    last: Obstacle
-    missed: int = 0
-
-
 def find_events(
-    frames: Iterable[FrameRecord], *, fewest_frames: int = _FEWEST_FRAMES
+    frames: Iterable[FrameRecord],
+    *,
+    fewest_frames: int = _FEWEST_FRAMES,
+    parameters: TrackingParameters | None = None,
 ) -> Iterator[Event]:
-    """Follow obstacles from frame to frame, camera by camera, by the overlap of their boxes.
+    """Follow obstacles from frame to frame, camera by camera.
 
-    An obstacle may be missing from up to two frames in between.
+    An event is what one id of a `Tracker` belongs to: it ends where its obstacle is last seen, and
+    goes on over gaps no longer than the patience.
 
     Args:
-        frames: in order, of any number of cameras.
+        frames: of any number of cameras, in the order in which they were recorded. Where the
+            stamp of a frame lies before that of the last one, its obstacles are new ones.
         fewest_frames: what is seen in fewer frames is left out.
+        parameters: how obstacles are followed.
 
     Yields:
-        Events in the order in which they end.
+        Events in the order in which it shows that they are over.
 
     """
-    tracks: dict[str, list[_Track]] = {}
+    parameters = parameters or TrackingParameters()
+    cameras: dict[str, _Camera] = {}
     for frame in frames:
-        current = tracks.setdefault(frame.camera, [])
-        _follow(frame, current)
-        for track in [t for t in current if t.missed > _PATIENCE]:
-            current.remove(track)
-            if track.event.frames >= fewest_frames:
-                yield track.event
-    for current in tracks.values():
-        yield from (t.event for t in current if t.event.frames >= fewest_frames)
+        camera = cameras.setdefault(frame.camera, _Camera(Tracker(parameters)))
+        for event in camera.take(frame):
+            if event.frames >= fewest_frames:
+                yield event
+    for camera in cameras.values():
+        yield from (e for e in camera.open.values() if e.frames >= fewest_frames)
 
 
-def _follow(frame: FrameRecord, tracks: list[_Track]) -> None:
-    """Continue tracks with the obstacles of a frame, best overlap first, and begin new ones."""
-    pairs = sorted(
-        (
-            (overlap, t, o)
-            for t, track in enumerate(tracks)
-            for o, obstacle in enumerate(frame.obstacles)
-            if (overlap := _iou(track.last, obstacle)) >= _SAME_IOU
-        ),
-        reverse=True,
-    )
-    followed: dict[int, int] = {}
-    for _, t, o in pairs:
-        if t not in followed and o not in followed.values():
-            followed[t] = o
-    for t, track in enumerate(tracks):
-        if t in followed:
-            obstacle = frame.obstacles[followed[t]]
-            track.event = _extended(track.event, frame, obstacle)
-            track.last, track.missed = obstacle, 0
-        else:
-            track.missed += 1
-    taken = set(followed.values())
-    for o, obstacle in enumerate(frame.obstacles):
-        if o not in taken:
-            tracks.append(_Track(_begun(frame, obstacle), obstacle))
+@dataclass
+class _Camera:
+    """The events of one camera that may go on."""
+
+    tracker: Tracker
+    open: dict[int, Event] = field(default_factory=dict)
+
+    def take(self, frame: FrameRecord) -> Iterator[Event]:
+        """Take the next frame; yield the events that are over by now."""
+        tracks = self.tracker.update(frame.obstacles, frame.stamp_ns)
+        for track, obstacle in zip(tracks, frame.obstacles, strict=True):
+            if track.id is None:
+                continue
+            event = self.open.get(track.id)
+            self.open[track.id] = (
+                _begun(frame, obstacle) if event is None else _extended(event, frame, obstacle)
+            )
+        alive = self.tracker.ids
+        for number in [n for n in self.open if n not in alive]:
+            yield self.open.pop(number)
 
 
 def _begun(frame: FrameRecord, obstacle: Obstacle) -> Event:
@@ -157,13 +146,3 @@ def _extended(event: Event, frame: FrameRecord, obstacle: Obstacle) -> Event:
         peak_ns=frame.stamp_ns,
         box=(obstacle.x, obstacle.y, obstacle.width, obstacle.height),
     )
-
-
-def _iou(a: Obstacle, b: Obstacle) -> float:
-    """Return intersection over union of two boxes."""
-    width = min(a.x + a.width, b.x + b.width) - max(a.x, b.x)
-    height = min(a.y + a.height, b.y + b.height) - max(a.y, b.y)
-    if width <= 0 or height <= 0:
-        return 0.0
-    common = width * height
-    return common / (a.width * a.height + b.width * b.height - common)

@@ -20,14 +20,30 @@ from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.replay.events import find_events
 from maskomaly_ros.replay.journal import FrameRecord
 
+SECOND = 10**9
+
 
 def frame(
-    index: int, *boxes: tuple[int, int], camera: str = '/front', score: float = 0.5
+    index: int,
+    *boxes: tuple[int, int],
+    camera: str = '/front',
+    score: float = 0.5,
+    stamp: int | None = None,
 ) -> FrameRecord:
     """Make a frame with obstacles of 10 x 10 pixels."""
     obstacles = tuple(Obstacle(x, y, 10, 10, 100, score, score) for x, y in boxes)
     return FrameRecord(
-        index, camera, index * 1000, '', 640, 480, score, 0.0, 100 * len(boxes), obstacles, {}
+        index,
+        camera,
+        index * SECOND // 10 if stamp is None else stamp,
+        '',
+        640,
+        480,
+        score,
+        0.0,
+        100 * len(boxes),
+        obstacles,
+        {},
     )
 
 
@@ -35,7 +51,7 @@ def test_moving_obstacle_is_one_event() -> None:
     frames = [frame(i, (10 + 3 * i, 20), score=0.5 + 0.1 * (i == 4)) for i in range(8)]
     (event,) = find_events(frames)
     assert (event.start_index, event.end_index, event.frames) == (0, 7, 8)
-    assert (event.start_ns, event.end_ns) == (0, 7000)
+    assert (event.start_ns, event.end_ns) == (0, 7 * SECOND // 10)
     assert (event.peak_index, event.peak_score) == (4, 0.6)
     assert event.box == (22, 20, 10, 10)
 
@@ -53,10 +69,26 @@ def test_cameras_are_apart() -> None:
 
 def test_short_gap_is_bridged_and_a_long_one_is_not() -> None:
     seen = [frame(0, (10, 20)), frame(1, (10, 20))]
-    short = [*seen, frame(2), frame(3), frame(4, (10, 20))]
+    short = [*seen, *map(frame, range(2, 11)), frame(11, (10, 20))]
     assert [e.frames for e in find_events(short)] == [3]
-    long = [*seen, frame(2), frame(3), frame(4), frame(5, (10, 20)), frame(6, (10, 20))]
-    assert [(e.start_index, e.frames) for e in find_events(long)] == [(0, 2), (5, 2)]
+    long = [*seen, *map(frame, range(2, 12)), frame(12, (10, 20)), frame(13, (10, 20))]
+    assert [(e.start_index, e.frames) for e in find_events(long)] == [(0, 2), (12, 2)]
+
+
+def test_the_same_box_after_an_hour_is_another_event() -> None:
+    hour = 3600 * SECOND
+    frames = [frame(i, (10, 20), stamp=i * SECOND // 10 + (i > 4) * hour) for i in range(10)]
+    events = list(find_events(frames))
+    assert [(e.start_index, e.frames) for e in events] == [(0, 5), (5, 5)]
+    assert {e.end_ns - e.start_ns for e in events} == {4 * SECOND // 10}
+
+
+def test_no_event_ends_before_it_starts() -> None:
+    stamps = [5, 6, 7, 2, 3, 4, 9, 8]
+    frames = [frame(i, (10, 20), stamp=s * SECOND // 10) for i, s in enumerate(stamps)]
+    events = list(find_events(frames, fewest_frames=1))
+    assert [(e.start_index, e.frames) for e in events] == [(0, 3), (3, 4), (7, 1)]
+    assert all(e.end_ns >= e.start_ns for e in events)
 
 
 def test_flicker_is_no_event() -> None:
