@@ -17,7 +17,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.errors import MaskomalyError
 
-__all__ = ['Obstacle', 'find_obstacles', 'obstacle_mask']
+__all__ = ['Components', 'Obstacle', 'find_components', 'find_obstacles', 'obstacle_mask']
 
 _BACKGROUND = 0  # label of what belongs to no component
 
@@ -43,6 +44,10 @@ class Obstacle:
         area: Number of pixels of the component itself.
         mean_score: Mean score over those pixels.
         max_score: Largest score of those pixels.
+        id: Number that lasts from frame to frame, from 1; None where nobody followed it.
+        range: Distance from the camera along the ground (straight, where only depth is known), in
+            metres; None where it is unknown.
+        range_stddev: Standard deviation of the range, in metres; None where it is unknown.
 
     """
 
@@ -53,6 +58,41 @@ class Obstacle:
     area: int
     mean_score: float
     max_score: float
+    id: int | None = None
+    range: float | None = None
+    range_stddev: float | None = None
+
+
+@dataclass(frozen=True)
+class Components:
+    """The obstacles of a mask, and which pixels are whose.
+
+    Attributes:
+        obstacles: In the order of find_obstacles.
+        labels: int32 [h, w], numbers of the components in a part of the mask; 0 for none. All of
+            the obstacles are inside of that part.
+        left: Column of the mask in which the part begins.
+        top: Row of the mask in which it begins.
+        owner: int [K], index of the obstacle that a number of labels belongs to; -1 for none.
+
+    """
+
+    obstacles: tuple[Obstacle, ...]
+    labels: NDArray[np.int32]
+    left: int
+    top: int
+    owner: NDArray[np.intp]
+
+    def chosen(self, obstacles: Sequence[Obstacle | None]) -> Components:
+        """Return other obstacles in place of these, and none in place of None."""
+        kept = [index for index, obstacle in enumerate(obstacles) if obstacle is not None]
+        renamed = np.full(len(obstacles) + 1, -1)  # the last one stands for none
+        renamed[kept] = np.arange(len(kept))
+        return replace(
+            self,
+            obstacles=tuple(o for o in obstacles if o is not None),
+            owner=renamed[self.owner],
+        )
 
 
 def obstacle_mask(score: NDArray[np.floating[Any]], threshold: float) -> NDArray[np.uint8]:
@@ -94,6 +134,13 @@ def find_obstacles(
             minimum_area is negative.
 
     """
+    return find_components(score, mask, minimum_area).obstacles
+
+
+def find_components(
+    score: NDArray[np.floating[Any]], mask: NDArray[np.uint8], minimum_area: int = 0
+) -> Components:
+    """Return what find_obstacles returns, with the pixels of each obstacle."""
     score = _checked_score(score)
     mask = np.asarray(mask)
     if mask.dtype not in (np.uint8, np.bool_):
@@ -109,7 +156,8 @@ def find_obstacles(
     mask = np.ascontiguousarray(mask).view(np.uint8)
     left, top, columns, rows = cv2.boundingRect(mask)  # most of a frame has no obstacle
     if columns == 0:
-        return ()
+        nowhere = np.empty((0, 0), np.int32)
+        return Components((), nowhere, 0, 0, np.full(1, -1))
     inside = np.s_[top : top + rows, left : left + columns]
     count, labels, boxes, _ = cv2.connectedComponentsWithStats(
         mask[inside], connectivity=8, ltype=cv2.CV_32S
@@ -124,7 +172,9 @@ def find_obstacles(
     x, y, width, height, area = boxes.T
     order = np.lexsort((x, y, -area))
     kept = order[(order != _BACKGROUND) & (area[order] >= minimum_area)]
-    return tuple(
+    owner = np.full(count, -1)
+    owner[kept] = np.arange(len(kept))
+    obstacles = tuple(
         Obstacle(*values)
         for values in zip(
             (x + left)[kept].tolist(),
@@ -137,6 +187,7 @@ def find_obstacles(
             strict=True,
         )
     )
+    return Components(obstacles, np.asarray(labels, np.int32), left, top, owner)
 
 
 def _checked_score(score: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.obstacles import Obstacle, find_obstacles, obstacle_mask
+from maskomaly_ros.obstacles import Obstacle, find_components, find_obstacles, obstacle_mask
 
 ndimage = pytest.importorskip('scipy.ndimage')
 
@@ -87,7 +88,8 @@ def test_fields_are_plain_numbers():
     score = np.full((3, 4), 0.25, np.float32)
     (obstacle,) = find_obstacles(score, np.full((3, 4), 255, np.uint8))
     assert obstacle == Obstacle(0, 0, 4, 3, 12, 0.25, 0.25)
-    assert {type(value) for value in vars(obstacle).values()} == {int, float}
+    assert {type(value) for value in vars(obstacle).values()} == {int, float, type(None)}
+    assert (obstacle.id, obstacle.range, obstacle.range_stddev) == (None, None, None)
 
 
 def test_thousands_of_obstacles():
@@ -141,3 +143,27 @@ def test_bad_arguments_of_the_mask_are_named(score, threshold, message):
 def test_bad_arguments_of_the_search_are_named(score, mask, minimum_area, message):
     with pytest.raises(MaskomalyError, match=message):
         find_obstacles(score, mask, minimum_area)
+
+
+def test_components_say_which_pixels_are_whose():
+    score = np.zeros((20, 30), np.float32)
+    score[2:4, 3:5] = 0.8
+    score[10:15, 20:30] = 0.9
+    score[18, 0] = 0.7
+    found = find_components(score, obstacle_mask(score, 0.5), minimum_area=2)
+    large, small = found.obstacles
+    assert found.obstacles == find_obstacles(score, obstacle_mask(score, 0.5), 2)
+    whose = np.full(score.shape, -1)
+    height, width = found.labels.shape
+    whose[found.top : found.top + height, found.left : found.left + width] = found.owner[
+        found.labels
+    ]
+    assert (whose[10:15, 20:30] == 0).all()
+    assert (whose[2:4, 3:5] == 1).all()
+    assert (whose >= 0).sum() == large.area + small.area
+
+    renamed = replace(small, id=5)
+    (only,) = found.chosen([None, renamed]).obstacles
+    assert only == renamed
+    owner = found.chosen([None, renamed]).owner[found.labels]
+    assert (owner >= 0).sum() == small.area
