@@ -17,8 +17,8 @@
     python benchmarks/ground.py shared/data/kitti_ground
 
 An object's mask is the hull of its lidar points and of the ground right below them (`lidar`), or
-of its labelled box (`box`). Its range from that mask is compared with the nearest of its lidar points
-that is more than 15 cm above the ground, along the ground: once with the camera where the data
+of its labelled box (`box`). Its range from that mask is compared with the nearest lidar point
+of it, more than 15 cm above the ground, along the ground: once with the camera where the data
 set's page says, 1.65 m high and level, and once with the plane that fits the lidar points of the
 road in that frame, which is the best that any calibration could give.
 """
