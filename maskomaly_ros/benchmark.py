@@ -47,9 +47,9 @@ from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.networks.agreement import compare
 from maskomaly_ros.networks.preprocessing import preprocess
 from maskomaly_ros.scoring import (
-    Axis,
     Form,
     ScoringParameters,
+    sample_axes,
     score_map,
     select_queries,
 )
@@ -231,18 +231,8 @@ def _compare_scoring(
     settings: Settings,
     clock: _Clock,
 ) -> None:
-    on_host = MaskPrediction(
-        prediction.mask_logits[:1].float().cpu(),
-        prediction.class_logits[:1].float().cpu(),
-        prediction.frame_size,
-        prediction.extent,
-    )
-    one = MaskPrediction(
-        prediction.mask_logits[:1],
-        prediction.class_logits[:1],
-        prediction.frame_size,
-        prediction.extent,
-    )
+    one = prediction.frame(0)
+    on_host = one.to('cpu')
     _score(one, parameters)
     literal, ours, form = [], [], []
     busy_literal, busy_ours = [], []
@@ -255,21 +245,21 @@ def _compare_scoring(
             ours.append(seconds)
             busy_ours.append(clock.busy)
         form.append(clock.time(lambda: _score(one, parameters, 'torch'))[0])
-    (selection,) = select_queries(on_host.class_logits, parameters)
+    selection = select_queries(on_host.class_logits, parameters)[0]
     report['baselines']['literal_algorithm_1'] = _statistics(literal)
     report['baselines']['scoring_by_torch'] = _statistics(form)
     report['ratios']['scoring: literal / this'] = _ratio(literal, ours)
-    if one.mask_logits.device.type == 'cpu':
+    if one.device.type == 'cpu':
         report['ratios']['scoring: literal / this, processor time'] = _ratio(
             busy_literal, busy_ours
         )
     report['ratios']['scoring: torch form / this'] = _ratio(form, ours)
     report['scoring'] = {
-        'queries': on_host.mask_logits.shape[1],
+        'queries': on_host.num_queries,
         'inlier': len(selection.inlier),
         'anomalous': len(selection.anomalous),
         'seconds': _statistics(ours),
-        'kernel_seconds': _kernel_seconds(lambda: _score(one, parameters), one.mask_logits.device),
+        'kernel_seconds': _kernel_seconds(lambda: _score(one, parameters), one.device),
         'largest_difference_from_literal': float(np.abs(found[0].cpu().numpy() - expected).max()),
         'pixels_that_differ_by_more_than_1e-5': int(
             (np.abs(found[0].cpu().numpy() - expected) > 1e-5).sum()
@@ -353,10 +343,19 @@ def literal_score(
 
     Every mask at full size first, then every pair of inlier masks; of the classes, only weights.
     """
-    size, extent = prediction.frame_size, prediction.extent
-    cpu = torch.device('cpu')
-    top, bottom, down = (part.numpy() for part in Axis.sample(size[0], extent[0], cpu))
-    left, right, across = (part.numpy() for part in Axis.sample(size[1], extent[1], cpu))
+    parts = prediction.frame(0).parts
+    scores = [torch.from_numpy(_literal_part(part, parameters)) for part in parts]
+    return prediction.blend(scores).numpy()
+
+
+def _literal_part(
+    prediction: MaskPrediction, parameters: ScoringParameters
+) -> NDArray[np.float32]:
+    size = prediction.frame_size
+    axes = sample_axes(
+        size, prediction.extent, prediction.mask_logits.shape[-2:], torch.device('cpu')
+    )
+    (top, bottom, down), (left, right, across) = ([part.numpy() for part in axis] for axis in axes)
     down, across = down.astype(np.float32)[:, None], across.astype(np.float32)
     logits = prediction.mask_logits[0].numpy()
     masks = np.empty((len(logits), *size), np.float32)
@@ -448,14 +447,7 @@ def _score(
     prediction: MaskPrediction, parameters: ScoringParameters, form: Form = 'auto'
 ) -> torch.Tensor:
     with torch.inference_mode():
-        return score_map(
-            prediction.mask_logits,
-            prediction.class_logits,
-            prediction.frame_size,
-            parameters,
-            extent=prediction.extent,
-            form=form,
-        )
+        return prediction.scored(score_map, parameters, form=form)
 
 
 def _kernel_seconds(work: Callable[[], Any], device: torch.device) -> float | None:

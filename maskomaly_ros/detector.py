@@ -270,21 +270,15 @@ class Detector:
         start = time.perf_counter()
         prediction = self.network.predict(frames)
         predicted = time.perf_counter()
-        masks, classes = prediction.mask_logits, prediction.class_logits
-
-        def score(masks: Tensor, classes: Tensor) -> Tensor:
-            return score_map(
-                masks, classes, prediction.frame_size, config.scoring, extent=prediction.extent
-            )
-
         with torch.inference_mode():
-            if masks.is_cuda:
-                scores: Sequence[Tensor] = score(masks, classes).unbind()
-                torch.cuda.synchronize(masks.device)
+            if prediction.device.type == 'cuda':
+                whole = prediction.scored(score_map, config.scoring)
+                scores: Sequence[Tensor] = whole.unbind()
+                torch.cuda.synchronize(prediction.device)
             else:
                 # A CPU takes frame after frame in any case; a block of memory for all of them
                 # finds no place in a heap from which frames are taken meanwhile, so that it grows.
-                scores = [score(*one) for one in zip(masks, classes, strict=True)]
+                scores = [one.scored(score_map, config.scoring)[0] for one in prediction.frames()]
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
         return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}

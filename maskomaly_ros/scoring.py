@@ -62,6 +62,7 @@ __all__ = [
     'baseline_map',
     'border_mask',
     'reject_map',
+    'sample_axes',
     'score_map',
     'select_queries',
     'warm_up',
@@ -219,8 +220,9 @@ def score_map(
         size: Height and width in pixels of the score map.
         parameters: Queries, thresholds, weight and variant.
         extent: Height and width, in mask pixels from the top left, of the part of the masks that
-            shows the frame; the rest is padding of the network input. Output pixel x looks at
-            (x + 0.5) · extent / size − 0.5. Default: the masks have no padding.
+            shows the frame; the rest is padding of the network input. Two more numbers say where
+            that part begins, rows and columns, if not in the corner. Output pixel x looks at
+            begin + (x + 0.5) · extent / size − 0.5. Default: the masks have no padding.
         form: ``torch``, ``numba`` (on a CPU) or ``triton`` (on a GPU); the last two do not take
             float64. ``auto`` is the fastest that serves the logits and is installed.
 
@@ -496,9 +498,9 @@ class _Prediction:
         double = mask_logits.dtype == torch.float64
         self._dtype = torch.float64 if double else torch.float32
         self._size = _output_size(size)
-        height, width = _visible_part(extent, mask_logits.shape[-2:])
-        self._rows = Axis.sample(self._size[0], height, mask_logits.device)
-        self._columns = Axis.sample(self._size[1], width, mask_logits.device)
+        self._rows, self._columns = sample_axes(
+            self._size, extent, mask_logits.shape[-2:], mask_logits.device
+        )
 
     def check_finite(self) -> None:
         """Refuse logits that are NaN, infinite or too far apart."""
@@ -663,12 +665,29 @@ class Axis(NamedTuple):
     weight: Tensor
 
     @classmethod
-    @functools.lru_cache(maxsize=16)  # a camera's frames are all of one size
-    def sample(cls, pixels: int, extent: float, device: torch.device) -> Axis:
-        """Return where pixels of the output lie that show the first extent mask pixels."""
-        last = math.ceil(extent) - 1
+    @functools.lru_cache(maxsize=32)  # a camera's frames are all of one size
+    def sample(
+        cls,
+        pixels: int,
+        extent: float,
+        device: torch.device,
+        begin: float = 0.0,
+        length: int | None = None,
+    ) -> Axis:
+        """Return where pixels of the output lie that show extent mask pixels from begin on.
+
+        Args:
+            pixels: Of the output.
+            extent: Mask pixels that they show.
+            device: Where the result is.
+            begin: Where the first one begins.
+            length: Of the masks, whose end is not left; None: they end with the extent.
+
+        """
+        end = math.ceil(begin + extent)
+        last = (end if length is None else min(end, length)) - 1
         position = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (extent / pixels) - 0.5
-        position.clamp_(0, last)
+        position = position.add_(begin).clamp_(0, last)
         lower = position.long()
         upper = (lower + 1).clamp_(max=last)
         return cls(lower.to(device), upper.to(device), (position - lower).to(device))
@@ -792,19 +811,54 @@ def _output_size(size: Sequence[int]) -> tuple[int, int]:
     return height, width
 
 
-def _visible_part(extent: Sequence[float] | None, mask_size: Sequence[int]) -> tuple[float, float]:
+def sample_axes(
+    size: Sequence[int],
+    extent: Sequence[float] | None,
+    mask_size: Sequence[int],
+    device: torch.device,
+) -> tuple[Axis, Axis]:
+    """Return where the rows and the columns of the output lie among those of the masks.
+
+    Args:
+        size: Height and width of the output.
+        extent: As in :func:`score_map`.
+        mask_size: Height and width of the masks.
+        device: Where the result is.
+
+    Raises:
+        ValueError: Where extent is out of range.
+
+    """
     if extent is None:
-        return cast('tuple[float, float]', tuple(map(float, mask_size)))
+        extent = tuple(map(float, mask_size))
     try:
-        height, width = (float(length) for length in extent)
+        height, width, *rest = (float(length) for length in extent)
+        top, left = rest or (0.0, 0.0)
     except (TypeError, ValueError):
-        raise ValueError(f'extent is {extent!r}; it must be (height, width)') from None
-    if not (0 < height <= mask_size[0] and 0 < width <= mask_size[1]):  # also refuses NaN
         raise ValueError(
-            f'extent is {(height, width)}; it must be above 0 and at most {tuple(mask_size)}, '
-            'the size of the masks'
+            f'extent is {extent!r}; it must be (height, width) or (height, width, top, left)'
+        ) from None
+    lengths, begins = (height, width), (top, left)
+    if rest:
+        # The middle of each output pixel lies on the masks, but for what rounding moves.
+        fits = all(
+            length > 0
+            and begin + length / pixels / 2 > -1
+            and begin + length - length / pixels / 2 < most + 1
+            for length, begin, pixels, most in zip(lengths, begins, size, mask_size, strict=True)
         )
-    return height, width
+    else:
+        fits = all(0 < length <= most for length, most in zip(lengths, mask_size, strict=True))
+    if not fits:  # NaN does not fit either
+        raise ValueError(
+            f'extent is {(height, width, *rest)}; it must be above 0 and at most '
+            f'{tuple(mask_size)}, the size of the masks'
+        )
+    rows, columns = (
+        Axis.sample(*values[:2], device, *values[2:])
+        for values in zip(size, lengths, begins, mask_size, strict=True)
+    )
+    return rows, columns
 
 
 def _shape(tensor: Tensor) -> str:

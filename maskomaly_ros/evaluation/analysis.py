@@ -78,7 +78,7 @@ class Answers:
 
     Attributes:
         classes: names of the classes, void last.
-        counts: number of images, int64 [N, C+1].
+        counts: number of images, int64 [N, C+1]; each window of an image counts as one.
 
     """
 
@@ -87,7 +87,7 @@ class Answers:
 
     @property
     def images(self) -> int:
-        """The number of images."""
+        """The number of images; each window of an image counts as one."""
         return int(self.counts[0].sum())
 
     @property
@@ -211,22 +211,24 @@ def study(
             _: Sample, prediction: MaskPrediction | None, label: Image
         ) -> tuple[NDArray[np.int64], FloatArray | None]:
             assert prediction is not None
-            answer = prediction.class_logits[0].argmax(-1)
+            answer = prediction.class_logits.argmax(-1)
             chosen = torch.nn.functional.one_hot(answer, prediction.class_logits.shape[-1])
-            return chosen.cpu().numpy(), query_iou(prediction, label) if anomalous else None
+            return chosen.sum(0).cpu().numpy(), query_iou(prediction, label) if anomalous else None
 
         counts: NDArray[np.int64] | None = None
+        images = 0
         ious: list[FloatArray] = []
         run = over_images(network, dataset, outputs, ask)
         for _, (chosen, iou) in progress(run, len(dataset), f'{name}: queries'):
             counts = chosen if counts is None else counts + chosen
+            images += 1
             if iou is not None and not np.isnan(iou).any():
                 ious.append(iou)
-        check_images(dataset, 0 if counts is None else 1)
+        check_images(dataset, images)
         assert counts is not None
         answers = Answers((*network.class_names, 'void'), counts)
         if not anomalous:
-            return Study(name, network.sha256, parameters, answers.images, answers, None)
+            return Study(name, network.sha256, parameters, images, answers, None)
         if not ious:
             raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1)')
         mean_iou: FloatArray = np.mean(ious, axis=0)
@@ -248,7 +250,7 @@ def study(
     anomalies = AnomalyStudy(
         mean_iou, tuple(metrics.compute() for metrics in by_count), evaluation.results
     )
-    return Study(name, network.sha256, parameters, answers.images, answers, anomalies)
+    return Study(name, network.sha256, parameters, images, answers, anomalies)
 
 
 @torch.inference_mode()
@@ -262,17 +264,25 @@ def scores_by_count(
         ones: each costs one mask more, not all of them again.
 
     """
-    inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
-    extent = prediction.extent
+    counts = (_part_by_count(part, parameters, queries) for part in prediction.parts)
+    for maps in zip(*counts, strict=True):
+        yield prediction.blend(maps).cpu().numpy()
+
+
+def _part_by_count(
+    part: MaskPrediction, parameters: ScoringParameters, queries: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    inputs = part.mask_logits[0], part.class_logits[0], part.frame_size
+    extent = part.extent
     reject = reject_map(*inputs, parameters, extent=extent)
     borders = border_mask(*inputs, parameters, extent=extent)
     reject = torch.where(borders, reject.clamp(max=parameters.border_score), reject)
-    yield reject.cpu().numpy()
+    yield reject
     accept = torch.zeros_like(reject)
     for query in queries:
         alone = ScoringParameters(anomalous_queries=(query,), variant=parameters.variant)
         accept = torch.maximum(accept, accept_map(*inputs, alone, extent=extent))
-        yield accept.lerp(reject, parameters.reject_weight).cpu().numpy()
+        yield accept.lerp(reject, parameters.reject_weight)
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,13 @@ class OutputCache:
         try:
             with safe_open(path, 'pt') as file:
                 about = json.loads(file.metadata()['about'])
+                windows = about.get('windows', [[0, 0]])
                 return MaskPrediction(
                     file.get_tensor('mask_logits'),
                     file.get_tensor('class_logits'),
                     (int(about['frame_size'][0]), int(about['frame_size'][1])),
                     (float(about['extent'][0]), float(about['extent'][1])),
+                    tuple((float(top), float(left)) for top, left in windows),
                 )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             _LOG.warning('%s cannot be read and is made anew: %s', path, error)
@@ -101,7 +103,13 @@ class OutputCache:
             'mask_logits': prediction.mask_logits.cpu().contiguous(),
             'class_logits': prediction.class_logits.cpu().contiguous(),
         }
-        about = json.dumps({'frame_size': prediction.frame_size, 'extent': prediction.extent})
+        about = json.dumps(
+            {
+                'frame_size': prediction.frame_size,
+                'extent': prediction.extent,
+                'windows': prediction.windows,
+            }
+        )
         try:
             number, part = tempfile.mkstemp(dir=self.folder, suffix='.part')
             try:

@@ -36,6 +36,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 import maskomaly_ros
 from maskomaly_ros.errors import MaskomalyError
@@ -253,12 +254,7 @@ def _observe(
     scale = min(1.0, SEARCH_SIDE / max(height, width))
     small = max(1, round(width * scale)), max(1, round(height * scale))
     return _Observation(
-        MaskPrediction(
-            prediction.mask_logits.cpu(),
-            prediction.class_logits.cpu(),
-            prediction.frame_size,
-            prediction.extent,
-        ),
+        prediction.to('cpu'),
         label,
         cv2.resize(label, small, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False),
         query_iou(prediction, label),
@@ -277,6 +273,9 @@ def _road_label(label: Image, road: NDArray[np.bool_] | None) -> Image:
 def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
     """Return the IoU of every query's mask, m > 0.5, with the anomalies of an image.
 
+    A network with windows has a mask of every query in each: intersections and unions are summed
+    over them, as a query that means something else in the next window is wrong there.
+
     Args:
         prediction: of one frame.
         label: uint8 [H, W] of the size of the frame: 0, 1 = anomaly, 255 = ignore.
@@ -285,21 +284,30 @@ def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
         float64 [N]; NaN everywhere where the label has no anomaly.
 
     """
-    logits = prediction.mask_logits
-    labels = torch.from_numpy(label).to(logits.device)
+    if not (label == 1).any():
+        return np.full(prediction.num_queries, np.nan)
+    counts = [
+        _overlaps(part, part_label)
+        for part, part_label in zip(prediction.parts, prediction.cut(label), strict=True)
+    ]
+    common, union = np.sum(counts, axis=0)
+    return np.asarray(common / union)
+
+
+def _overlaps(part: MaskPrediction, label: Image) -> FloatArray:
+    """Return the pixels in intersection and union of every mask with the anomalies, [2, N]."""
+    labels = torch.from_numpy(np.ascontiguousarray(label)).to(part.device)
     anomaly, region = labels == 1, labels != IGNORE
     area = int(anomaly.sum())
-    if not area:
-        return np.full(logits.shape[1], np.nan)
-    ious = []
-    for query in range(logits.shape[1]):  # one at a time: all of them at full size are too large
-        resized = resize_maps(
-            logits[:, query : query + 1], prediction.frame_size, prediction.extent
-        )
+    found = []
+    for query in range(part.num_queries):  # one at a time: all at full size are too large
+        logits = part.mask_logits[:, query : query + 1]
+        resized = resize_maps(logits, part.frame_size, part.extent)
         mask = (resized[0, 0] > 0) & region
         common = int((mask & anomaly).sum())
-        ious.append(common / (int(mask.sum()) + area - common))
-    return np.array(ious)
+        found.append((common, int(mask.sum()) + area - common))
+    counts: FloatArray = np.array(found, np.float64).T
+    return counts
 
 
 def _mean_iou(observations: Iterable[_Observation]) -> FloatArray:
@@ -528,28 +536,34 @@ def search_scores(
         `BORDER_THRESHOLDS` and `REJECT_WEIGHTS`, the last one varying fastest.
 
     """
-    inputs = prediction.mask_logits[0], prediction.class_logits[0], size
-    extent = prediction.extent
-    accept = accept_map(
-        *inputs, ScoringParameters(anomalous_queries=anomalous), extent=extent
-    ).numpy()
+    parts = prediction.resized((size[0], size[1])).parts
+    for maps in zip(*(_search_part(part, anomalous, ground) for part in parts), strict=True):
+        yield prediction.resized((size[0], size[1])).blend(maps).numpy()
+
+
+def _search_part(
+    part: MaskPrediction, anomalous: tuple[int, ...], ground: tuple[int, ...]
+) -> Iterator[Tensor]:
+    inputs = part.mask_logits[0], part.class_logits[0], part.frame_size
+    extent = part.extent
+    accept = accept_map(*inputs, ScoringParameters(anomalous_queries=anomalous), extent=extent)
     for mask_threshold in MASK_THRESHOLDS:
         reject = reject_map(
             *inputs,
             ScoringParameters(ground_queries=ground, mask_threshold=mask_threshold),
             extent=extent,
-        ).numpy()
+        )
         for border_threshold in BORDER_THRESHOLDS:
             parameters = ScoringParameters(
                 ground_queries=ground,
                 mask_threshold=mask_threshold,
                 border_threshold=border_threshold,
             )
-            borders = border_mask(*inputs, parameters, extent=extent).numpy()
-            bordered = np.where(borders, np.minimum(reject, _DEFAULTS.border_score), reject)
+            borders = border_mask(*inputs, parameters, extent=extent)
+            bordered = torch.where(borders, reject.clamp(max=_DEFAULTS.border_score), reject)
             for weight in REJECT_WEIGHTS:
                 if anomalous:
-                    yield np.float32(weight) * bordered + np.float32(1 - weight) * accept
+                    yield weight * bordered + (1 - weight) * accept
                 else:
                     yield bordered
 
@@ -569,14 +583,7 @@ def _measure(
 ) -> tuple[PixelResult, Curve]:
     metrics = PixelMetrics()
     for observation in progress(observations, len(observations), 'figures'):
-        prediction = observation.prediction
-        score = score_map(
-            prediction.mask_logits,
-            prediction.class_logits,
-            prediction.frame_size,
-            parameters,
-            extent=prediction.extent,
-        )
+        score = observation.prediction.scored(score_map, parameters)
         metrics.update(score[0].numpy(), observation.label)
     return metrics.compute(), metrics.counts.curve()
 

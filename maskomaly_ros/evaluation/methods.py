@@ -66,12 +66,12 @@ from torch import Tensor
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
-    Axis,
     ScoringParameters,
     _log_missing_anomalous_queries,
     _logit,
     accept_map,
     reject_map,
+    sample_axes,
     score_map,
     select_queries,
 )
@@ -123,9 +123,12 @@ def class_sums(prediction: MaskPrediction) -> FloatArray:
 
     Returns:
         Number, sum and sum of squares of the largest s_c over the pixels of each predicted class,
-        float64 [3, C]. Those of several frames may be added.
+        float64 [3, C]; pixels that two windows show count twice. Those of several frames may be
+        added.
 
     """
+    if len(prediction.parts) > 1:
+        return np.asarray(sum(class_sums(part) for part in prediction.parts))
     if (fused := _fused(prediction)) is not None:
         logits = _finite_logits(prediction)[0].contiguous().numpy()
         weights = _class_probabilities(prediction)[0][:, :-1].contiguous().numpy()
@@ -329,6 +332,11 @@ def compute_scores(
     check_methods(methods, parameters)
     if 'sml' in methods and statistics is None:
         raise MaskomalyError('method sml needs the statistics of the classes')
+    if len(prediction.parts) > 1:
+        return _blended(
+            prediction,
+            [compute_scores(part, parameters, methods, statistics) for part in prediction.parts],
+        )
     found = _maskomaly_scores(prediction, parameters, methods)
     dense = [method for method in methods if method in _BAND_SCORES or method == 'sml']
     if dense:
@@ -364,6 +372,14 @@ def compute_stored_scores(
     check_methods(methods, parameters)
     if 'sml' in methods and statistics is None:
         raise MaskomalyError('method sml needs the statistics of the classes')
+    if len(prediction.parts) > 1:
+        return _blended(
+            prediction,
+            [
+                compute_stored_scores(part, parameters, methods, statistics)
+                for part in prediction.parts
+            ],
+        )
     logits = _finite_logits(prediction)[0]
     maps = fused.compute(
         logits.contiguous().numpy(),
@@ -372,6 +388,16 @@ def compute_stored_scores(
         len(methods),
     )
     return dict(zip(methods, maps, strict=True))
+
+
+def _blended(
+    prediction: MaskPrediction, scores: Sequence[Mapping[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Join the scores of the parts of a prediction, method by method."""
+    return {
+        method: prediction.blend([torch.from_numpy(each[method]) for each in scores]).numpy()
+        for method in scores[0]
+    }
 
 
 def _fused(prediction: MaskPrediction) -> Any:
@@ -509,9 +535,8 @@ def _bands(prediction: MaskPrediction) -> Iterator[_Band]:
     height, width = prediction.frame_size
     rows, columns = (
         (axis.lower, axis.upper, axis.weight.float())
-        for axis in (
-            Axis.sample(pixels, extent, logits.device)
-            for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
+        for axis in sample_axes(
+            prediction.frame_size, prediction.extent, logits.shape[-2:], logits.device
         )
     )
     step = max(1, _PIXELS_AT_ONCE // width)
@@ -555,7 +580,10 @@ def _class_probabilities(prediction: MaskPrediction) -> tuple[Tensor, Tensor]:
 
 def _axes(prediction: MaskPrediction) -> list[tuple[NDArray[Any], ...]]:
     """Return where the pixels of the frame lie among those of the masks: rows, columns."""
-    return [
-        tuple(part.numpy() for part in Axis.sample(pixels, extent, torch.device('cpu')))
-        for pixels, extent in zip(prediction.frame_size, prediction.extent, strict=True)
-    ]
+    axes = sample_axes(
+        prediction.frame_size,
+        prediction.extent,
+        prediction.mask_logits.shape[-2:],
+        torch.device('cpu'),
+    )
+    return [tuple(part.numpy() for part in axis) for axis in axes]

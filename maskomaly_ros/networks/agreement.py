@@ -98,10 +98,5 @@ def compare(actual: MaskPrediction, expected: MaskPrediction) -> Agreement:
 
 
 def _scores(prediction: MaskPrediction) -> torch.Tensor:
-    return score_map(
-        prediction.mask_logits,
-        prediction.class_logits,
-        prediction.frame_size,
-        ScoringParameters(reject_weight=1.0),  # no anomalous queries are known here
-        extent=prediction.extent,
-    )
+    # No anomalous queries are known here.
+    return prediction.scored(score_map, ScoringParameters(reject_weight=1.0))
