@@ -132,10 +132,10 @@ setup(
     extras_require=EXTRAS,
     entry_points={
         'console_scripts': [
-            'maskomaly = maskomaly_ros.cli:main',
+            'maskomaly = maskomaly_ros.cli.main:main',
             'maskomaly_node = maskomaly_ros.node.__main__:main',
-            'maskomaly_player = maskomaly_ros.node.player:main',
-            'maskomaly_recorder = maskomaly_ros.node.recorder:main',
+            'maskomaly_player = maskomaly_ros.rig.player:main',
+            'maskomaly_recorder = maskomaly_ros.rig.recorder:main',
         ],
     },
 )

@@ -88,7 +88,7 @@ def main() -> int:
 
 def generate(folder: Path, images: int, size: tuple[int, int]) -> Dataset:
     """Write scenes of several generated clips as a data set."""
-    from maskomaly_ros.demo.scenes import generate_clip
+    from maskomaly_ros.scenes.scene import generate_clip
 
     for index in range(images):
         if index % 10 == 0:

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskomaly_ros.demo.processes import ChildProcesses, ros_environment
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.rig.processes import ChildProcesses, ros_environment
 
 CAMERA = '/camera/image_raw'
 

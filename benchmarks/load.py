@@ -42,8 +42,8 @@ from live_node import machine
 from rich.console import Console
 from rich.table import Table
 
-from maskomaly_ros.demo.processes import ChildProcesses, ros_environment
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.rig.processes import ChildProcesses, ros_environment
 
 CAMERAS = ('front', 'rear', 'left', 'right')
 SIZE = (1080, 1920)
@@ -263,8 +263,8 @@ def run_cameras(arguments: Any) -> int:
     from rclpy.serialization import serialize_message
     from std_msgs.msg import Header
 
-    from maskomaly_ros.node.events import emit
     from maskomaly_ros.node.messages import picture_message
+    from maskomaly_ros.rig.events import emit
 
     rclpy.init()
     node = rclpy.create_node('cameras')

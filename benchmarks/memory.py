@@ -42,8 +42,8 @@ from rich.console import Console
 from rich.progress import track
 from scipy import stats
 
-from maskomaly_ros.demo.scenes import Scene
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.scenes.scene import Scene
 
 _STRETCHES = 20
 

@@ -39,8 +39,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from maskomaly_ros.demo.scenes import Scene
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.scenes.scene import Scene
 
 
 def main() -> int:

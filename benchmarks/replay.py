@@ -38,7 +38,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskomaly_ros.replay.sources import fit_within, open_source
+from maskomaly_ros.drives.open import open_source
+from maskomaly_ros.drives.source import fit_within
 
 STEP_NS = 40_000_000
 SIZE = (640, 360)
@@ -70,7 +71,7 @@ def make_drive(video: Path, path: Path, frames: int, form: str) -> Path:
             cv2.imwrite(str(path / f'{index:06}.png'), picture[..., ::-1])
         return path
     if form == 'video':
-        from maskomaly_ros.replay.video import VideoWriter
+        from maskomaly_ros.drives.video_writer import VideoWriter
 
         path = path.with_suffix('.mp4')
         writer = VideoWriter(path, 1e9 / STEP_NS)

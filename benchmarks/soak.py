@@ -51,7 +51,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from maskomaly_ros.demo.processes import Child, ChildProcesses, ros_environment
+from maskomaly_ros.rig.processes import Child, ChildProcesses, ros_environment
 
 TOPICS = ('/front/image_raw', '/rear/image_raw', '/side/image_raw/compressed')
 SIZE = (180, 320)

@@ -41,10 +41,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from maskomaly_ros.demo.scenes import SceneFrame, generate_clip
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.temporal import TemporalFilter, TemporalParameters
+from maskomaly_ros.refinement.temporal import TemporalFilter, TemporalParameters
+from maskomaly_ros.scenes.scene import SceneFrame, generate_clip
 
 SETTINGS = {
     'none': TemporalParameters(),

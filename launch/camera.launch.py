@@ -24,6 +24,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import LifecycleNode, Node
 from launch_ros.substitutions import FindPackageShare
 
+from maskomaly_ros.topics import image_topic, outputs_of
+
 PACKAGE = 'maskomaly_ros'
 CONFIG = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config'])
 AS_IN_FILE = ' Empty: as in params_file.'
@@ -162,8 +164,7 @@ def read_topics(text: str) -> list[str]:
 
 def remap_displays(camera_topic: str) -> list[tuple[str, str]]:
     """Return what makes the RViz layout, laid out for /camera/image_raw, show another camera."""
-    image = camera_topic.removesuffix('/compressed')
-    anomaly = '/'.join([*image.split('/')[:-1], 'anomaly'])
+    image, anomaly = image_topic(camera_topic), outputs_of(camera_topic)
     displays = [
         (f'/camera/anomaly/{name}', f'{anomaly}/{name}') for name in ('heatmap', 'mask', 'overlay')
     ]

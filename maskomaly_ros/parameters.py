@@ -28,9 +28,9 @@ from typing import Any
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
-from maskomaly_ros.region import Region
+from maskomaly_ros.refinement.regions import Region
+from maskomaly_ros.refinement.temporal import TemporalParameters
 from maskomaly_ros.scoring import ScoringParameters
-from maskomaly_ros.temporal import TemporalParameters
 from maskomaly_ros.yaml_files import read_yaml
 
 NODE_NAME = 'maskomaly'

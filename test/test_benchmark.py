@@ -31,7 +31,6 @@ from literal_scoring import read_reference
 from typer.testing import CliRunner
 
 from maskomaly_ros import benchmark as benchmark_module
-from maskomaly_ros import cli_benchmark
 from maskomaly_ros.benchmark import (
     STAGES,
     Settings,
@@ -40,7 +39,8 @@ from maskomaly_ros.benchmark import (
     invented_masks,
     literal_score,
 )
-from maskomaly_ros.cli import app
+from maskomaly_ros.cli import benchmark as cli_benchmark
+from maskomaly_ros.cli.main import app
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import MaskPrediction, load_network

@@ -43,6 +43,7 @@ from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
 
 from maskomaly_ros.detector import Detector, DetectorConfig
+from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.encodings import decode_compressed
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.checkpoints import CheckpointFolder
@@ -52,7 +53,6 @@ from maskomaly_ros.networks.transformers_network import load_model
 from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
 from maskomaly_ros.parameters import configure, read_parameters
 from maskomaly_ros.queries import read_queries
-from maskomaly_ros.replay.sources import open_source
 
 # Multiplies the number of examples.
 _EFFORT = float(os.environ.get('MASKOMALY_FUZZ_EFFORT', '1'))

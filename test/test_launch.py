@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 import yaml
 
-from maskomaly_ros.demo.processes import free_domain
+from maskomaly_ros.rig.processes import free_domain
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMERA = ROOT / 'launch' / 'camera.launch.py'

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from maskomaly_ros.drives.open import open_source
+from maskomaly_ros.drives.source import fit_within
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.metrics import IGNORE, PixelMetrics
-from maskomaly_ros.replay.sources import fit_within, open_source
 from maskomaly_ros.visualization import colorize, contact_sheet, score_scale
 
 RESULTS = ('contact_sheet.png', 'overlay.mp4', 'summary.json')

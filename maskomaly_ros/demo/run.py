@@ -36,7 +36,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from maskomaly_ros.demo.processes import Child, ChildProcesses, ros_environment
 from maskomaly_ros.demo.report import (
     RESULTS,
     SHEET_ROWS,
@@ -46,9 +45,10 @@ from maskomaly_ros.demo.report import (
     summarise,
     table_of,
 )
-from maskomaly_ros.demo.scenes import Scene
+from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.replay.sources import open_source
+from maskomaly_ros.rig.processes import Child, ChildProcesses, ros_environment
+from maskomaly_ros.scenes.scene import Scene
 
 CAMERA = '/camera/image_raw'
 SIZE = (640, 360)
@@ -175,7 +175,7 @@ def _publish_and_record(
 ) -> Run:
     recorder = processes.start(
         'recorder',
-        'maskomaly_ros.node.recorder',
+        'maskomaly_ros.rig.recorder',
         CAMERA,
         *('--out', str(folder), '--rate', str(stream.rate), '--frame-id', 'camera', '--events'),
         *(() if stream.truth else ('--keep', str(4 * SHEET_ROWS))),
@@ -183,7 +183,7 @@ def _publish_and_record(
     width, height = stream.size
     processes.start(
         'player',
-        'maskomaly_ros.node.player',
+        'maskomaly_ros.rig.player',
         str(stream.path),
         *('--topic', CAMERA, '--size', f'{width}x{height}', '--frames', str(stream.frames)),
         *('--rate', 'auto', '--answers', '/camera/anomaly/overlay', '--wait-for', '1'),

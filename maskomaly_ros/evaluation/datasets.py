@@ -28,8 +28,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.training.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE
 
 _LOG = logging.getLogger(__name__)
 

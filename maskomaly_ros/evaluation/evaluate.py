@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
 from maskomaly_ros.evaluation.datasets import (
@@ -68,7 +69,6 @@ from maskomaly_ros.evaluation.metrics import (
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.scoring import ScoringParameters
-from maskomaly_ros.training.classes import CLASS_NAMES
 
 __all__ = [
     'METHODS',

@@ -25,8 +25,7 @@ from rclpy.node import Node
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node.health import Arrivals, Observations, Rate
-
-_COMPRESSED = '/compressed'
+from maskomaly_ros.topics import is_compressed, outputs_of
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,14 @@ def resolve_camera_topics(node: Node, topics: Sequence[str]) -> tuple[CameraTopi
         except Exception as error:  # of a kind that depends on the rule it breaks
             reason = str(error).partition(', at ')[0]
             raise MaskomalyError(f'camera topic {topic!r} is no topic name: {reason}') from error
-        image = name.removesuffix(_COMPRESSED)
-        outputs = f'{image.rpartition("/")[0]}/anomaly'
+        outputs = outputs_of(name)
         if outputs in cameras:
             raise MaskomalyError(
                 f'camera topics {cameras[outputs].name} and {name} would both publish to '
                 f'{outputs}; give each camera a namespace of its own, or run a node for each and '
                 'remap its outputs'
             )
-        cameras[outputs] = CameraTopic(name, name != image, outputs)
+        cameras[outputs] = CameraTopic(name, is_compressed(name), outputs)
     return tuple(cameras.values())
 
 

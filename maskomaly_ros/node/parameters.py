@@ -46,7 +46,7 @@ from maskomaly_ros.parameters import (
     load_settings,
     temporal_parameters,
 )
-from maskomaly_ros.temporal import FILTERS, TemporalParameters
+from maskomaly_ros.refinement.temporal import FILTERS, TemporalParameters
 
 Type = Parameter.Type
 

@@ -37,9 +37,9 @@ from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
 from maskomaly_ros.node.outputs import Outputs
 from maskomaly_ros.node.parameters import LiveSettings
-from maskomaly_ros.refinement import refine
-from maskomaly_ros.region import Region
-from maskomaly_ros.temporal import TemporalFilter
+from maskomaly_ros.refinement.refine import refine
+from maskomaly_ros.refinement.regions import Region
+from maskomaly_ros.refinement.temporal import TemporalFilter
 
 _Result = TypeVar('_Result')
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.refinement.tracking import Tracker, TrackingParameters
 from maskomaly_ros.replay.journal import FrameRecord
-from maskomaly_ros.tracking import Tracker, TrackingParameters
 
 _FEWEST_FRAMES = 2
 

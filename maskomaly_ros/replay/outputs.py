@@ -35,11 +35,12 @@ import yaml
 from numpy.typing import NDArray
 
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.drives.bags import BagSource
+from maskomaly_ros.drives.source import RawMessage, SourceFrame, fit_within
+from maskomaly_ros.drives.video_writer import VideoWriter, join_videos
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.replay.bags import BagSource, outputs_of
 from maskomaly_ros.replay.journal import Part
-from maskomaly_ros.replay.sources import RawMessage, SourceFrame, fit_within
-from maskomaly_ros.replay.video import VideoWriter, join_videos
+from maskomaly_ros.topics import outputs_of
 
 IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 BAG_TOPICS: dict[str, str] = {

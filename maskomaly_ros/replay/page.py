@@ -31,10 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskomaly_ros import html
+from maskomaly_ros.drives.source import fit_within
 from maskomaly_ros.replay.events import Event, find_events
 from maskomaly_ros.replay.journal import FrameRecord, Journal
 from maskomaly_ros.replay.outputs import file_name
-from maskomaly_ros.replay.sources import fit_within
 
 PAGE = 'report.html'
 # What the page may hold, whatever the length of the drive: about 10 MB.

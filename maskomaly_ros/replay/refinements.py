@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.drives.source import SourceFrame
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.parameters import load_settings, read_regions, temporal_parameters
-from maskomaly_ros.refinement import refine
-from maskomaly_ros.region import Region
-from maskomaly_ros.replay.bags import absolute_topic, outputs_of
+from maskomaly_ros.refinement.refine import refine
+from maskomaly_ros.refinement.regions import Region
+from maskomaly_ros.refinement.temporal import TemporalFilter
 from maskomaly_ros.replay.journal import Part
-from maskomaly_ros.replay.sources import SourceFrame
-from maskomaly_ros.temporal import TemporalFilter
+from maskomaly_ros.topics import absolute_topic, outputs_of
 
 
 class Refinements:

@@ -38,22 +38,17 @@ from pathlib import Path
 from typing import Any
 
 from maskomaly_ros.detector import Detection, Detector
+from maskomaly_ros.drives.bags import BagSource
+from maskomaly_ros.drives.open import open_source
+from maskomaly_ros.drives.source import EVERY_CAMERA, RawMessage, Source, SourceFrame, reason_of
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.parameters import DEFAULTS, configure, load_detector, load_settings
 from maskomaly_ros.replay import outputs as writing
-from maskomaly_ros.replay.bags import BagSource, absolute_topic, outputs_of
 from maskomaly_ros.replay.events import Event, find_events
 from maskomaly_ros.replay.journal import FrameRecord, Journal, Part, ProblemRecord
 from maskomaly_ros.replay.outputs import Output, Result
 from maskomaly_ros.replay.refinements import Refinements
-from maskomaly_ros.replay.sources import (
-    EVERY_CAMERA,
-    RawMessage,
-    Source,
-    SourceFrame,
-    open_source,
-    reason_of,
-)
+from maskomaly_ros.topics import absolute_topic, outputs_of
 
 _LOG = logging.getLogger(__name__)
 

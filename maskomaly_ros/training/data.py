@@ -26,10 +26,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskomaly_ros.demo.scenes import random_frame
+from maskomaly_ros.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE, RARE_CLASSES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR
-from maskomaly_ros.training.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE, RARE_CLASSES
+from maskomaly_ros.scenes.scene import random_frame
 
 Image = NDArray[np.uint8]
 _GENERATED_SIZE = (240, 320)

@@ -37,11 +37,11 @@ from rich.progress import (
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
 
+from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.checkpoints import find_checkpoint
 from maskomaly_ros.networks.devices import select_device
 from maskomaly_ros.networks.transformers_network import load_model
-from maskomaly_ros.training.classes import CLASS_NAMES
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_training_set
 
 _LOG = logging.getLogger(__name__)

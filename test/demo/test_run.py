@@ -30,8 +30,8 @@ import pytest
 from rich.console import Console
 
 from maskomaly_ros.demo.run import run_demo
+from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.replay.sources import open_source
 
 pytest.importorskip('rclpy', reason='the demonstration needs ROS 2')
 pytest.importorskip('av', reason='videos need PyAV')

@@ -25,9 +25,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
 from maskomaly_ros.networks import InputSize, MaskPrediction
-from maskomaly_ros.training.classes import CLASS_NAMES
 
 SIZE = (48, 64)
 

@@ -29,7 +29,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from maskomaly_ros.cli import app
+from maskomaly_ros.cli.main import app
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.analysis import (
     Answers,

@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import pytest
 
+from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset, write_plain
-from maskomaly_ros.training.classes import CLASS_NAMES
 
 
 def write(path, array):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import pytest
 
-from maskomaly_ros import cli_evaluate
+from maskomaly_ros.cli import evaluate as cli_evaluate
 from maskomaly_ros.evaluation import published as module
 from maskomaly_ros.evaluation.datasets import LAYOUTS
 from maskomaly_ros.evaluation.evaluate import evaluate

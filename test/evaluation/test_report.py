@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from maskomaly_ros import html
-from maskomaly_ros.cli import app
+from maskomaly_ros.cli.main import app
 from maskomaly_ros.evaluation.datasets import Dataset
 from maskomaly_ros.evaluation.evaluate import (
     Evaluation,

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import pytest
 
-from maskomaly_ros import cli_evaluate
+from maskomaly_ros.cli import evaluate as cli_evaluate
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.metrics import PixelMetrics

@@ -29,8 +29,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from maskomaly_ros.cli import app as maskomaly
-from maskomaly_ros.cli_checkpoint import app
+from maskomaly_ros.cli.checkpoint import app
+from maskomaly_ros.cli.main import app as maskomaly
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import known as known_checkpoints
 from maskomaly_ros.networks import load_network

@@ -27,7 +27,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from maskomaly_ros import cli
+from maskomaly_ros.cli import main as cli
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import (

@@ -31,9 +31,9 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 
-from maskomaly_ros.demo.scenes import Scene
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.scenes.scene import Scene
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from maskomaly_ros.demo.processes import free_domain
+from maskomaly_ros.rig.processes import free_domain
 from maskomaly_ros.share import share_directory
 
 pytest.importorskip('rclpy')

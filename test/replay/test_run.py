@@ -32,9 +32,9 @@ import pytest
 import yaml
 
 from maskomaly_ros.detector import Detector
+from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.replay.run import ReplayOptions, read_journal, replay
-from maskomaly_ros.replay.sources import open_source
 
 pytest.importorskip('av', reason='videos need PyAV')
 rosbags = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')

@@ -26,9 +26,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskomaly_ros.classes import CAMVID_TO_CLASS, CLASS_NAMES, IDD_TO_CLASS, IGNORE
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import load_network
-from maskomaly_ros.training.classes import CAMVID_TO_CLASS, CLASS_NAMES, IDD_TO_CLASS, IGNORE
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, augment
 from maskomaly_ros.training.train import TrainingOptions, train
 

@@ -1,0 +1,155 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`maskomaly analyse`: the studies of the paper, for any checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from maskomaly_ros.cli.common import (
+    ERR,
+    OUT,
+    Device,
+    MaybeInt,
+    MaybePath,
+    MaybeStr,
+    Precision,
+    Size,
+    load,
+    progress,
+)
+from maskomaly_ros.errors import MaskomalyError
+
+MaybePaths = Optional[list[Path]]  # noqa: UP045
+
+
+def analyse(
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar='LAYOUT:PATH',
+            help='Data set, of any layout of `maskomaly evaluate`; one without anomalies serves '
+            'the study of specialised queries alone.',
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help='Folder for figures, tables and the page.')],
+    checkpoint: Annotated[
+        list[str], typer.Option(help='Repeat to compare; see `maskomaly checkpoint list`.')
+    ] = ['demo'],  # noqa: B006
+    queries: Annotated[
+        MaybePaths,
+        typer.Option(
+            help='Queries file, one for each checkpoint in the same order; default: those that '
+            'come with the checkpoints.'
+        ),
+    ] = None,
+    methods: Annotated[
+        MaybeStr,
+        typer.Option(help='Comma-separated, for the curves; default: all that are possible.'),
+    ] = None,
+    query_threshold: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help='T_query: share of the answers of a query that name one class, from which it '
+            'counts as specialised.',
+        ),
+    ] = 0.9,
+    minimum_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help='ε: share of the images in which a query must answer with a class at all.',
+        ),
+    ] = 0.01,
+    iou_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help='T_IoU, marked in the histogram.')
+    ] = 0.25,
+    most_queries: Annotated[
+        MaybeInt, typer.Option(min=0, help='Anomalous queries to try at most; default: 20.')
+    ] = None,
+    cache: Annotated[
+        MaybePath,
+        typer.Option(help='Folder with outputs of networks, to be reused and added to.'),
+    ] = None,
+    device: Device = 'auto',
+    precision: Precision = 'float32',
+    input_size: Size = None,
+) -> None:
+    """Study the queries of checkpoints: classes, IoU with anomalies, their best number, curves."""
+    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.evaluation import analysis
+    from maskomaly_ros.evaluation.datasets import open_dataset
+    from maskomaly_ros.evaluation.report import run_facts
+
+    if queries and len(queries) != len(checkpoint):
+        raise MaskomalyError(
+            f'{len(queries)} queries files for {len(checkpoint)} checkpoints; give one for each, '
+            'or none'
+        )
+    if len(set(checkpoint)) < len(checkpoint):
+        raise MaskomalyError(f'a checkpoint is given twice: {", ".join(checkpoint)}')
+    images = open_dataset(dataset)
+    analysis.prepare(out)
+    studies = []
+    for index, name in enumerate(checkpoint):
+        network = load(name, device, precision, input_size)
+        parameters = find_queries(
+            network, queries[index] if queries else None
+        ).scoring_parameters()
+        Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+        with progress() as bars:
+            studies.append(
+                analysis.study(
+                    network,
+                    images,
+                    parameters,
+                    methods=[m.strip() for m in methods.split(',')] if methods else None,
+                    most_queries=analysis.MOST_QUERIES if most_queries is None else most_queries,
+                    cache=cache,
+                    progress=bars,
+                )
+            )
+    with ERR.status('drawing'):
+        written = analysis.write_studies(
+            studies,
+            images.name,
+            out,
+            query_threshold=query_threshold,
+            minimum_share=minimum_share,
+            iou_threshold=iou_threshold,
+            facts=run_facts(),
+        )
+    for line in written.summary:
+        OUT.print(line, soft_wrap=True, highlight=False, markup=False)
+    OUT.print(
+        f'{len(written.files)} files in {out}; look at {written.page}',
+        soft_wrap=True,
+        highlight=False,
+        markup=False,
+    )
+    if images.skipped:
+        ERR.print(
+            f'{len(images.skipped)} of {images.name} skipped: {", ".join(images.skipped)}',
+            style='yellow',
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)

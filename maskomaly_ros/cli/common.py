@@ -1,0 +1,225 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What the sub-commands of `maskomaly` share: consoles, options, progress and files."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from maskomaly_ros.errors import MaskomalyError
+
+if TYPE_CHECKING:
+    from maskomaly_ros.evaluation.evaluate import Progress
+    from maskomaly_ros.networks import InputSize, Network
+
+T = TypeVar('T')
+
+# Tables that go to a file are not to be cut at the width of a terminal.
+OUT = Console(width=None if sys.stdout.isatty() else 120)
+ERR = Console(stderr=True)
+
+
+# typer 0.9, which Ubuntu 24.04 has, knows Optional[X] and not X | None.
+MaybeFloat = Optional[float]  # noqa: UP045
+MaybeInt = Optional[int]  # noqa: UP045
+MaybePath = Optional[Path]  # noqa: UP045
+MaybeStrs = Optional[list[str]]  # noqa: UP045
+MaybeStr = Optional[str]  # noqa: UP045
+
+Checkpoint = Annotated[
+    str,
+    typer.Option(
+        help='demo (bundled), a local folder, or a Hugging Face id of a Mask2Former.',
+    ),
+]
+Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Precision = Annotated[str, typer.Option(help='float32, float16 or bfloat16.')]
+# Of the commands that take a parameter file, in which all of these may stand.
+Params = Annotated[
+    MaybePath,
+    typer.Option('--params', help='Parameter file of the node, such as config/camera.yaml.'),
+]
+OtherCheckpoint = Annotated[
+    MaybeStr, typer.Option('--checkpoint', help='Instead of that of --params: name, folder or id.')
+]
+OtherQueries = Annotated[MaybePath, typer.Option('--queries', help='Queries file.')]
+OtherDevice = Annotated[MaybeStr, typer.Option('--device', help='auto, cpu, cuda or cuda:N.')]
+OtherPrecision = Annotated[
+    MaybeStr, typer.Option('--precision', help='float32, float16 or bfloat16.')
+]
+Topics = Annotated[
+    MaybeStrs,
+    typer.Option(
+        '--topic',
+        help='Camera topic of bags; repeat for more. Default: those of --params, else every '
+        'camera.',
+    ),
+]
+BatchSize = Annotated[
+    int, typer.Option('--batch-size', min=1, help='Frames in one run of the network.')
+]
+ImageRate = Annotated[
+    MaybeFloat, typer.Option('--rate', help='Frames a second of a folder of images.')
+]
+Size = Annotated[
+    MaybeStr,
+    typer.Option(
+        '--input-size',
+        metavar='SHORTESTxLONGEST',
+        help="Network input in pixels, such as 640x1280; default: the checkpoint's own.",
+    ),
+]
+
+
+def load(checkpoint: str, device: str, precision: str, input_size: str | None) -> Network:
+    """Load a network for the options of a command, with something to look at meanwhile."""
+    size = parse_size(input_size) if input_size else None
+    from maskomaly_ros.networks import load_network
+
+    with ERR.status(f'loading {checkpoint}'):
+        return load_network(checkpoint, device=device, precision=precision, input_size=size)
+
+
+def given_parameters(
+    params: Path | None,
+    checkpoint: str | None,
+    queries: Path | None,
+    device: str | None,
+    precision: str | None,
+    input_size: str | None,
+) -> dict[str, Any]:
+    """Return the parameters of a file, and what options say instead."""
+    from maskomaly_ros.parameters import read_parameters
+
+    parameters: dict[str, Any] = read_parameters(params) if params else {}
+    overrides: dict[str, Any] = {
+        'checkpoint': checkpoint,
+        'queries_file': str(queries) if queries else None,
+        'device': device,
+        'precision': precision,
+    }
+    if input_size:
+        size = parse_size(input_size)
+        overrides |= {'input_shortest_side': size.shortest, 'input_longest_side': size.longest}
+    return parameters | {name: value for name, value in overrides.items() if value is not None}
+
+
+def chosen_topics(
+    topics: Sequence[str] | None, parameters: Mapping[str, Any]
+) -> tuple[str, ...] | None:
+    """Return the camera topics of options, else those of parameters; None for every camera."""
+    from maskomaly_ros.topics import absolute_topic
+
+    if topics:
+        return tuple(topics)
+    return tuple(map(absolute_topic, parameters.get('camera_topics') or ())) or None
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set; a second one ends the program at once."""
+    stop = threading.Event()
+    previous: dict[signal.Signals, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def parse_size(text: str) -> InputSize:
+    """Return the input size that SHORTESTxLONGEST says."""
+    from maskomaly_ros.networks import InputSize
+
+    return InputSize(*parse_pair(text, 'input size', 'SHORTESTxLONGEST'))
+
+
+def parse_pair(text: str, what: str, form: str) -> tuple[int, int]:
+    """Return the two numbers of a text such as 640x360; what and form name them in errors."""
+    match = re.fullmatch(r'(\d+)x(\d+)', text)
+    if not match:
+        raise MaskomalyError(f'{what} {text!r} is not {form}, such as 640x1280')
+    return int(match[1]), int(match[2])
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show progress bars on stderr, which go when they are done."""
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=ERR, transient=True) as bars:
+
+        def show(items: Iterable[T], total: int, text: str) -> Iterable[T]:
+            return bars.track(items, total=total, description=text)
+
+        yield show
+
+
+def make_parent(path: Path) -> None:
+    """Make the folder of a file to be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MaskomalyError(f'cannot make folder {path.parent}: {error.strerror}') from error
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, in a new folder if need be."""
+    make_parent(path)
+    try:
+        path.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise MaskomalyError(f'cannot write {path}: {error.strerror}') from error
+
+
+def without_nan(value: Any) -> Any:
+    """Return value with None in place of NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {k: without_nan(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

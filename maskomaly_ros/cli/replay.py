@@ -1,0 +1,213 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`maskomaly replay`: every frame of a recorded drive through the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+from rich.text import Text
+
+from maskomaly_ros.cli.common import (
+    ERR,
+    OUT,
+    BatchSize,
+    ImageRate,
+    MaybeStrs,
+    OtherCheckpoint,
+    OtherDevice,
+    OtherPrecision,
+    OtherQueries,
+    Params,
+    Size,
+    Topics,
+    chosen_topics,
+    given_parameters,
+    stop_on_signal,
+)
+
+if TYPE_CHECKING:
+    from maskomaly_ros.replay.run import ReplayOptions, ReplaySummary
+
+_SHOWN_PROBLEMS = 20
+
+
+def replay(
+    source: Annotated[
+        Path, typer.Argument(help='rosbag2, ROS 1 bag, video file or folder of images.')
+    ],
+    out: Annotated[
+        Path, typer.Option(help='Folder for the results; goes on if it has unfinished ones.')
+    ],
+    write: Annotated[
+        str,
+        typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html.'),
+    ] = 'bag,video,csv,html',
+    topic: Topics = None,
+    copy: Annotated[
+        MaybeStrs,
+        typer.Option(
+            '--copy', help="Other topic to copy into the bag; repeat for more, '*' for all."
+        ),
+    ] = None,
+    bag_topics: Annotated[
+        str,
+        typer.Option(help='Ours to put into the bag: heatmap, mask, overlay, overlay/compressed.'),
+    ] = 'heatmap,mask,overlay/compressed',
+    score_format: Annotated[
+        str, typer.Option(help='Score maps as png (16 bit) or npz (float32).')
+    ] = 'png',
+    params: Params = None,
+    checkpoint: OtherCheckpoint = None,
+    queries: OtherQueries = None,
+    device: OtherDevice = None,
+    precision: OtherPrecision = None,
+    input_size: Size = None,
+    batch_size: BatchSize = 1,
+    rate: ImageRate = None,
+    part_seconds: Annotated[
+        float,
+        typer.Option(min=0, help='How much work a crash may cost: files are closed so often.'),
+    ] = 60.0,
+    restart: Annotated[
+        bool, typer.Option('--restart', help='Delete what an earlier replay left in the folder.')
+    ] = False,
+) -> None:
+    """Process every frame of a recorded drive, and write what was found.
+
+    Ctrl-C closes all files; the same command goes on where it stopped. The exit status is 1 where
+    anything could not be read or written, 130 after Ctrl-C.
+    """
+    from maskomaly_ros.replay.run import ReplayOptions
+    from maskomaly_ros.replay.run import replay as run
+
+    parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
+    options = ReplayOptions(
+        outputs=_names(write),
+        topics=chosen_topics(topic, parameters) if _is_bag(source) else None,
+        copy=tuple(copy or ()),
+        bag_topics=_names(bag_topics),
+        score_format=score_format,
+        parameters=parameters,
+        rate=rate,
+        batch_size=batch_size,
+        part_seconds=part_seconds,
+        restart=restart,
+    )
+    with stop_on_signal() as stop, _bar() as progress:
+        summary = run(source, out, options, stop=stop, progress=progress)
+    _print(summary, options)
+    if stop.is_set() and not summary.is_complete:
+        ERR.print('Stopped; all files are closed. The same command goes on from here.')
+        raise typer.Exit(130)
+    if summary.problems or not summary.is_complete:
+        raise typer.Exit(1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(',') if name.strip())
+
+
+def _is_bag(source: Path) -> bool:
+    from maskomaly_ros.drives.open import is_bag
+
+    return is_bag(source)
+
+
+class _Rate(ProgressColumn):
+    """Frames a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return what is shown."""
+        speed = task.finished_speed or task.speed
+        return Text('' if speed is None else f'{speed:.1f} frames/s')
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int | None], None]]:
+    """Show a progress bar on stderr, which goes when it is done."""
+    columns = (
+        TextColumn('frames'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with RichProgress(*columns, console=ERR, transient=True, speed_estimate_period=60) as bars:
+        task = bars.add_task('frames', total=None)
+
+        def show(done: int, total: int | None) -> None:
+            if bars.tasks[0].total is None and total is not None and done > 1:
+                bars.reset(task, total=total, completed=done)  # a rerun does not begin at 0
+            bars.update(task, completed=done)
+
+        yield show
+
+
+def _print(summary: ReplaySummary, options: ReplayOptions) -> None:
+    for topic, reason in summary.left_out.items():
+        ERR.print(f'not read: {topic}: {reason}', markup=False, soft_wrap=True)
+    if summary.seconds and summary.processed:
+        rate = summary.processed / summary.seconds
+        OUT.print(
+            f'{summary.processed} frames in {summary.seconds:.1f} s, {rate:.2f} frames/s; '
+            f'network busy {100 * summary.network_share:.1f} % of the time',
+            highlight=False,
+            soft_wrap=True,
+        )
+        table = Table('stage', box=box.SIMPLE_HEAD)
+        table.add_column('ms a frame', justify='right')
+        table.add_column('busy', justify='right')
+        for stage, seconds in summary.busy.items():
+            table.add_row(
+                stage,
+                f'{1000 * seconds / summary.processed:.1f}',
+                f'{100 * seconds / summary.seconds:.1f} %',
+            )
+        OUT.print(table)
+        OUT.print(f'joining, tables and page: {summary.finishing:.1f} s', highlight=False)
+    elif summary.is_complete:
+        OUT.print('nothing to do: this replay is complete', highlight=False)
+    OUT.print(
+        f'{summary.frames} frames finished in {summary.folder}', soft_wrap=True, highlight=False
+    )
+    if 'html' in options.outputs:
+        OUT.print(f'Open {summary.folder / "report.html"}', soft_wrap=True, highlight=False)
+    problems = summary.problems
+    if problems:
+        plural = 'problem' if len(problems) == 1 else 'problems'
+        ERR.print(f'{len(problems)} {plural}:', style='yellow')
+        for problem in problems[:_SHOWN_PROBLEMS]:
+            text = f'  {problem.stage}: {problem.name}: {problem.reason}'
+            ERR.print(text, markup=False, soft_wrap=True, highlight=False)
+        if len(problems) > _SHOWN_PROBLEMS:
+            ERR.print(f'  and {len(problems) - _SHOWN_PROBLEMS} more, see the report')

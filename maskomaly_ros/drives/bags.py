@@ -1,0 +1,328 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The image messages of a rosbag, in order, with the other topics that are to be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskomaly_ros.drives.source import (
+    DEFAULT_RATE,
+    EVERY_CAMERA,
+    MAX_PIXELS,
+    RawMessage,
+    Source,
+    SourceFrame,
+    reason_of,
+)
+from maskomaly_ros.encodings import decode_compressed, decode_image
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.topics import outputs_of
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
+_DECODERS: dict[str, Callable[..., NDArray[np.uint8]]] = {
+    'sensor_msgs/msg/Image': decode_image,
+    'sensor_msgs/msg/CompressedImage': decode_compressed,
+}
+
+
+class BagSource(Source):
+    """The images of a rosbag: rosbag2 (sqlite3, mcap; split, compressed) or ROS 1.
+
+    A recording that was cut off is read as far as it goes; where it ends is named in `problems`.
+
+    Args:
+        path: what the user named.
+        files: the bag folder, or its storage files.
+        topics: image topics to read; None takes the first, `EVERY_CAMERA` all, except what this
+            package wrote, what holds no pictures, and second topics of one camera.
+        copy: topics that `items` passes on beside the frames; '*' is every other one.
+        max_pixels: larger pictures are refused.
+
+    Attributes:
+        left_out: image topics that `EVERY_CAMERA` did not take, and why.
+        not_copied: topics that were to be copied and cannot be, and why.
+        rates: frames per second of each topic.
+        copied: connections of the topics that are passed on.
+        cameras: connections of the topics that are read.
+
+    Raises:
+        MaskomalyError: the bag cannot be read, or does not have these topics as images.
+
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        files: list[Path],
+        topics: Sequence[str] | None = None,
+        *,
+        copy: Sequence[str] = (),
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__(path)
+        self._max_pixels = max_pixels
+        self._index = 0
+        self.left_out: dict[str, str] = {}
+        self.not_copied: dict[str, str] = {}
+        with ExitStack() as stack:
+            self._reader = self._open(files)
+            stack.callback(lambda: self._reader.close())
+            self.cameras = self._choose(topics)
+            self.topics = tuple(dict.fromkeys(c.topic for c in self.cameras))
+            self.copied = self._choose_copied(copy)
+            self.rates = {topic: self._rate(topic) for topic in self.topics}
+            self.rate = sum(self.rates.values()) / len(self.rates)
+            self._stack = stack.pop_all()
+
+    def __len__(self) -> int:
+        return sum(connection.msgcount for connection in self.cameras)
+
+    def close(self) -> None:
+        """Close the files of the bag."""
+        self._stack.close()
+
+    @property
+    def typestore(self) -> Any:
+        """Definitions of the types of the bag (`rosbags.typesys.store.Typestore`)."""
+        return self._reader.typestore
+
+    @property
+    def is_ros1(self) -> bool:
+        """Whether messages are serialized as ROS 1 does."""
+        return not self._reader.is2
+
+    def items(self, first: int = 0, messages: int = 0) -> Iterator[SourceFrame | RawMessage]:
+        """Iterate over frames and copied messages, in the order of their recording.
+
+        Args:
+            first: index of the first frame; problems before it are not reported.
+            messages: copied messages to skip.
+
+        """
+        self.problems.clear()
+        self._first = first
+        copied = {c.topic for c in self.copied}
+        self._index = passed = 0
+        for connection, received_ns, data in self._messages([*self.cameras, *self.copied]):
+            raw = RawMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
+            if connection.topic in copied:
+                passed += 1
+                if passed > messages:
+                    yield raw
+                continue
+            index, self._index = self._index, self._index + 1
+            if index >= first:
+                frame = self._decode(index, raw)
+                if frame is not None:
+                    yield frame
+        if self._index < len(self):
+            self._report(
+                self._index,
+                f'message {self._index}',
+                f'the bag ends here, but announces {len(self)}',
+            )
+
+    def _frames(self) -> Iterator[SourceFrame]:
+        copied, self.copied = self.copied, []
+        try:
+            yield from (i for i in self.items(self._first) if isinstance(i, SourceFrame))
+        finally:
+            self.copied = copied
+
+    def _decode(self, index: int, raw: RawMessage) -> SourceFrame | None:
+        name = f'{raw.topic} message {index}'
+        try:
+            message: Any = self._reader.deserialize(raw.data, raw.msgtype)
+            image = _DECODERS[raw.msgtype](message, max_pixels=self._max_pixels)
+        except MaskomalyError as error:
+            self._report(index, name, error)
+        except Exception as error:  # what a corrupt message does to a deserializer is open
+            self._report(index, name, f'cannot be deserialized: {reason_of(error)}')
+        else:
+            stamp = message.header.stamp
+            header_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+            return SourceFrame(
+                index,
+                header_ns or raw.received_ns,
+                image,
+                name,
+                raw.topic,
+                message.header.frame_id,
+                raw,
+                header_ns,
+            )
+        return None
+
+    def _messages(
+        self, connections: Sequence[Connection]
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield messages; where reading fails, what can still be found in the files."""
+        from maskomaly_ros.drives.salvage import SalvagedBag, unpacked
+
+        chosen = {(c.topic, c.msgtype): c for c in connections}
+        newest = -1
+        at_newest: set[str] = set()
+        try:
+            for connection, received_ns, data in self._reader.messages(connections):
+                if received_ns > newest:
+                    newest, at_newest = received_ns, set()
+                at_newest.add(connection.topic)
+                if self._reader.is2:  # which undoes it only where metadata.yaml says so
+                    data = unpacked(data)
+                yield chosen[connection.topic, connection.msgtype], received_ns, data
+        except GeneratorExit:
+            raise
+        except Exception as error:  # as on opening
+            self._report_place(reason_of(error))
+            if isinstance(self._reader, SalvagedBag):
+                return
+        else:
+            for reason in getattr(self._reader, 'problems', ()):
+                self._report_place(reason)
+            return
+        try:
+            with SalvagedBag(self._files) as rest:
+                for connection, received_ns, data in rest.messages(connections):
+                    known = received_ns == newest and connection.topic in at_newest
+                    if received_ns >= newest and not known:
+                        yield chosen[connection.topic, connection.msgtype], received_ns, data
+                for reason in rest.problems:
+                    self._report_place(reason)
+        except MaskomalyError as error:  # nothing can be saved
+            self._report_place(str(error))
+
+    def _report_place(self, reason: str) -> None:
+        """Report damage to the file where reading is now."""
+        self._report(max(self._index, self._first), f'before frame {self._index}', reason)
+
+    def _open(self, files: list[Path]) -> Any:
+        try:
+            from rosbags import highlevel
+            from rosbags.typesys import Stores, get_typestore
+
+            from maskomaly_ros.drives.salvage import SalvagedBag, storage_files
+        except ImportError as error:
+            raise MaskomalyError(
+                f'reading the bag {self.path} needs rosbags: pip install rosbags'
+            ) from error
+        self._files = storage_files(files)
+        try:
+            # Recordings from before Iron carry no message definitions.
+            store = get_typestore(Stores.ROS2_HUMBLE)
+            reader = highlevel.AnyReader(files, default_typestore=store)
+            reader.open()
+        except Exception as error:  # a damaged file can fail in any way inside the reader
+            reason = reason_of(error)
+        else:
+            return reader
+        try:
+            salvaged = SalvagedBag(self._files)
+            salvaged.open()
+        except Exception as error:
+            raise MaskomalyError(
+                f'cannot read the bag {self.path}: {reason}; and nothing can be saved of its '
+                f'files: {reason_of(error)}. For a recording that was cut off try '
+                '`ros2 bag reindex` (or `mcap recover`, `rosbag reindex`)'
+            ) from error
+        return salvaged
+
+    def _choose(self, topics: Sequence[str] | None) -> list[Connection]:
+        connections = self._reader.connections
+        images = dict.fromkeys(c.topic for c in connections if c.msgtype in _DECODERS)
+        listing = ', '.join(sorted({f'{c.topic} ({c.msgtype})' for c in connections})) or 'nothing'
+        if not images:
+            raise MaskomalyError(f'the bag {self.path} has no image topic; it holds {listing}')
+        if topics is None:
+            wanted = [next(iter(images))]
+        elif list(topics) == [EVERY_CAMERA]:
+            wanted = self._every_camera(list(images))
+            if not wanted:
+                reasons = '; '.join(f'{topic}: {why}' for topic, why in self.left_out.items())
+                raise MaskomalyError(f'the bag {self.path} has no camera topic: {reasons}')
+        else:
+            wanted = list(topics)
+        missing = [topic for topic in wanted if topic not in images]
+        if missing or not wanted:
+            raise MaskomalyError(
+                f'the bag {self.path} has no image topic {", ".join(missing)}; it holds {listing}'
+            )
+        return [c for c in connections if c.topic in wanted and c.msgtype in _DECODERS]
+
+    def _every_camera(self, images: list[str]) -> list[str]:
+        """Return one topic for each camera, and note why the others are left out."""
+        chosen: dict[str, str] = {}
+        for topic in sorted(images, key=lambda t: (t.endswith('/compressed'), images.index(t))):
+            outputs = outputs_of(topic)
+            if '/anomaly/' in topic:
+                self.left_out[topic] = 'made by maskomaly'
+            elif outputs in chosen:
+                self.left_out[topic] = (
+                    f'the camera of {chosen[outputs]}, its results would collide'
+                )
+            elif reason := self._why_no_camera(topic):
+                self.left_out[topic] = reason
+            else:
+                chosen[outputs] = topic
+        return sorted(chosen.values(), key=images.index)
+
+    def _why_no_camera(self, topic: str) -> str:
+        """Return why nothing of a topic can be a picture, judged by its first message."""
+        connections = [c for c in self._reader.connections if c.topic == topic]
+        if not sum(c.msgcount for c in connections):
+            return 'no messages'
+        try:
+            _, _, data = next(iter(self._reader.messages(connections)))
+            message: Any = self._reader.deserialize(data, connections[0].msgtype)
+        except Exception:  # reading it again, as a frame, says what is wrong
+            return ''
+        kind = getattr(message, 'encoding', '') or getattr(message, 'format', '')
+        return f'{kind} is no picture' if 'Depth' in kind or kind.startswith('32FC') else ''
+
+    def _choose_copied(self, copy: Sequence[str]) -> list[Connection]:
+        others = [c for c in self._reader.connections if c.topic not in self.topics]
+        if list(copy) == ['*']:
+            return self._defined([c for c in others if '/anomaly/' not in c.topic])
+        present = {c.topic for c in others} | set(self.topics)
+        missing = [topic for topic in copy if topic not in present]
+        if missing:
+            raise MaskomalyError(
+                f'the bag {self.path} has no topic {", ".join(missing)} to copy; it holds '
+                f'{", ".join(sorted(present))}'
+            )
+        return self._defined([c for c in others if c.topic in copy])
+
+    def _defined(self, connections: list[Connection]) -> list[Connection]:
+        """Return those whose type is known, and note the others: they cannot be written."""
+        known = self._reader.typestore.fielddefs
+        for c in connections:
+            if c.msgtype not in known:
+                self.not_copied[c.topic] = (
+                    f'it cannot be copied, as the bag does not define its type {c.msgtype}'
+                )
+        return [c for c in connections if c.msgtype in known]
+
+    def _rate(self, topic: str) -> float:
+        count = sum(c.msgcount for c in self.cameras if c.topic == topic)
+        seconds = self._reader.duration / 1e9 if count else 0.0
+        return (count - 1) / seconds if count > 1 and seconds > 1e-6 else DEFAULT_RATE

@@ -1,0 +1,161 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Drives to mine: what paths, globs and URLs stand for, and how they get to this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskomaly_ros.drives.images import IMAGE_SUFFIXES
+from maskomaly_ros.drives.open import PACKED_SUFFIXES
+from maskomaly_ros.drives.source import BAG_SUFFIXES, reason_of
+from maskomaly_ros.errors import MaskomalyError
+
+VIDEO_SUFFIXES = frozenset(('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'))
+# Folders that have one hold results of ours, not drives.
+_RESULTS = frozenset(('.mine', '.replay'))
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A drive to replay.
+
+    Attributes:
+        url: a local path, or a URL of fsspec.
+        fingerprint: changes when the drive does.
+
+    """
+
+    url: str
+    fingerprint: str
+
+    @property
+    def key(self) -> str:
+        """Name of its files."""
+        name = re.sub(r'[^\w.-]+', '_', self.url.rpartition('::')[0] or self.url)
+        return f'{name[-80:].strip("._")}-{short_hash(self.url)}'
+
+
+def find_drives(sources: Iterable[str]) -> list[Drive]:
+    """Return the drives that paths, globs and URLs stand for.
+
+    A folder with `metadata.yaml` or with images is one drive; any other folder is searched for
+    drives: such folders, files of bags, videos.
+
+    Raises:
+        MaskomalyError: a source does not exist, holds no drive, or cannot be listed.
+
+    """
+    found: dict[str, Drive] = {}
+    for source in sources:
+        empty = True
+        try:
+            system, path, suffix = _open(source)
+            is_glob = any(letter in path for letter in '*?[') and not system.exists(path)
+            for match in sorted(system.glob(path)) if is_glob else [path]:
+                if not system.exists(match):
+                    raise MaskomalyError(f'{source} does not exist')
+                explicit = not is_glob and not system.isdir(match)
+                for place in [match] if explicit else _search(system, match):
+                    empty = False
+                    url = _url(system, place, suffix)
+                    found.setdefault(url, Drive(url, _fingerprint(system, place)))
+        except MaskomalyError:
+            raise
+        except Exception as error:  # each file system has errors of its own
+            raise MaskomalyError(f'{source} cannot be listed: {reason_of(error)}') from error
+        if empty:
+            raise MaskomalyError(f'{source} holds no bag, video or folder of images')
+    return list(found.values())
+
+
+def _open(source: str) -> tuple[Any, str, str]:
+    """Return the file system of a source, the path in it, and the rest of a chained URL."""
+    try:
+        import fsspec
+    except ImportError as error:
+        raise MaskomalyError('mining needs fsspec: pip install fsspec') from error
+    system, path = fsspec.core.url_to_fs(source)
+    _, separator, rest = source.partition('::')
+    if rest and '://' not in rest:
+        rest = str(Path(rest).expanduser().resolve())
+    return system, path, separator + rest
+
+
+def _is_local(system: Any) -> bool:
+    return 'file' in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol)
+
+
+def _url(system: Any, path: str, suffix: str) -> str:
+    return path if _is_local(system) and not suffix else system.unstrip_protocol(path) + suffix
+
+
+def _search(system: Any, path: str) -> Iterator[str]:
+    if not system.isdir(path):
+        if _suffix(path) in BAG_SUFFIXES | VIDEO_SUFFIXES:
+            yield path
+        return
+    entries = sorted(system.ls(path, detail=True), key=lambda entry: str(entry['name']))
+    files = [e['name'] for e in entries if e['type'] != 'directory']
+    names = {entry['name'].rstrip('/').rpartition('/')[2] for entry in entries}
+    if names & _RESULTS:
+        return
+    if 'metadata.yaml' in names or any(_suffix(name) in IMAGE_SUFFIXES for name in files):
+        yield path
+        return
+    for entry in entries:
+        if entry['name'].rstrip('/') != path.rstrip('/'):
+            yield from _search(system, entry['name'].rstrip('/'))
+
+
+def _suffix(name: str) -> str:
+    path = Path(name)
+    return Path(path.stem).suffix if path.suffix in PACKED_SUFFIXES else path.suffix.lower()
+
+
+def _fingerprint(system: Any, path: str) -> str:
+    """Return what changes when a file of the drive does, as far as the file system knows."""
+    facts = ('size', 'mtime', 'LastModified', 'last_modified', 'updated', 'ETag', 'etag', 'CRC')
+    files = system.find(path, detail=True)
+    return short_hash([(n, *(str(files[n].get(fact)) for fact in facts)) for n in sorted(files)])
+
+
+def short_hash(value: object) -> str:
+    """Return a short name for a value."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def fetch_drive(url: str, folder: Path) -> Path:
+    """Return where a drive lies on this machine; fetch it if it lies elsewhere."""
+    system, path, suffix = _open(url)
+    if _is_local(system) and not suffix:
+        return Path(path)
+    root = folder / (path.rstrip('/').rpartition('/')[2] or 'drive')
+    files = system.find(path)
+    if not files:
+        raise MaskomalyError(f'{url} does not exist')
+    for name in files:
+        inside = name[len(path) :].strip('/')
+        if '..' in inside.split('/'):
+            raise MaskomalyError(f'{url} holds a file with .. in its name: {name}')
+        target = root / inside if inside else root
+        target.parent.mkdir(parents=True, exist_ok=True)
+        system.get_file(name, str(target))
+    return root

@@ -1,0 +1,186 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a recorded drive is: a stream of frames with stamps, and what could not be read of it."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_LOG = logging.getLogger(__name__)
+
+BAG_SUFFIXES = frozenset(('.bag', '.db3', '.mcap'))
+# Among the topics to read: every camera of the bag.
+EVERY_CAMERA = '*'
+DEFAULT_RATE = 10.0  # frames per second where nothing says it
+# A frame of more pixels than this is taken for a damaged header, not for a picture.
+MAX_PIXELS = 2**27
+
+
+@dataclass(frozen=True)
+class RawMessage:
+    """A message of a bag as it was recorded.
+
+    Attributes:
+        topic: where it was recorded from.
+        msgtype: such as `sensor_msgs/msg/Image`.
+        received_ns: when it was recorded, nanoseconds.
+        data: serialized: CDR, or as ROS 1 does.
+
+    """
+
+    topic: str
+    msgtype: str
+    received_ns: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """One frame of a recorded drive.
+
+    Attributes:
+        index: position in the source, from 0; frames that could not be decoded count.
+        stamp_ns: nanoseconds: the header stamp of a bag's message, else the time since the start.
+        image: RGB uint8 [H, W, 3].
+        name: what to call it in messages and files, such as the file name.
+        topic: topic it was recorded from; empty outside bags.
+        frame_id: frame of its header; empty outside bags.
+        message: what it was decoded from; None outside bags.
+        header_ns: stamp of its header as it is, 0 where nobody set it or outside bags.
+
+    """
+
+    index: int
+    stamp_ns: int
+    image: NDArray[np.uint8]
+    name: str
+    topic: str = ''
+    frame_id: str = ''
+    message: RawMessage | None = None
+    header_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a source that could not be read.
+
+    Attributes:
+        index: position of the frame, from 0, or where reading ended.
+        name: what it is called.
+        reason: what is wrong with it.
+
+    """
+
+    index: int
+    name: str
+    reason: str
+
+
+class Source(ABC):
+    """A recorded drive. Use it in a `with` statement; each iteration starts from the beginning.
+
+    Attributes:
+        path: where it was opened.
+        rate: nominal frames per second (of one topic).
+        topics: the image topics that are read; empty outside bags.
+        problems: what could not be read, up to where the latest iteration has come.
+
+    """
+
+    path: Path
+    rate: float
+    topics: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: list[Problem] = []
+        self._first = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of frames, broken ones included; TypeError where nobody knows it."""
+
+    @abstractmethod
+    def _frames(self) -> Iterator[SourceFrame]:
+        """Yield the frames from index `self._first`."""
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        return self.frames()
+
+    def frames(self, first: int = 0) -> Iterator[SourceFrame]:
+        """Iterate over the frames from an index on; problems before it are not reported."""
+        self.problems.clear()
+        self._first = first
+        return (frame for frame in self._frames() if frame.index >= first)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 (not every source holds something open)
+        """Release what it holds open."""
+
+    def _report(self, index: int, name: str, reason: object) -> None:
+        if index < self._first:
+            return
+        self.problems.append(Problem(index, name, str(reason)))
+        _LOG.warning('%s: %s: %s', self.path, name, reason)
+
+
+def fit_within(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Shrink an image [H, W, 3], keeping its shape, to fit into a size (width, height).
+
+    Smaller images, and all where size is None, stay as they are.
+    """
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height) if size else 1.0
+    if scale >= 1.0:
+        return image
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, target, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def nanoseconds(index: int, rate: float) -> int:
+    """Return the time of a frame of a drive of constant rate since its start."""
+    return round(index * 1_000_000_000 / rate)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a library's exception says, with its kind."""
+    return f'{type(error).__name__}: {error}'

@@ -1,0 +1,382 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command line: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from maskomaly_ros import __version__
+from maskomaly_ros.classes import CLASS_NAMES
+from maskomaly_ros.cli import main as cli
+from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset, write_plain
+from maskomaly_ros.evaluation.evaluate import METHODS
+from maskomaly_ros.queries import Queries, read_queries, write_queries
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory):
+    """Return a checkpoint folder: random weights, 8 queries, the classes of the bundled one."""
+    import torch
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+
+    torch.manual_seed(0)
+    config = Mask2FormerConfig(
+        backbone_config=ResNetConfig(
+            embedding_size=8,
+            hidden_sizes=[8, 16, 32, 64],
+            depths=[1, 1, 1, 1],
+            layer_type='basic',
+            out_features=['stage1', 'stage2', 'stage3', 'stage4'],
+        ),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        dim_feedforward=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=4,
+        num_queries=8,
+        id2label=dict(enumerate(CLASS_NAMES)),
+        label2id={name: i for i, name in enumerate(CLASS_NAMES)},
+        maskomaly_input_size=[64, 128],
+    )
+    folder = tmp_path_factory.mktemp('checkpoints') / 'tiny'
+    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Return the folder of a data set of layout plain with three images."""
+    folder = tmp_path / 'roads'
+    random = np.random.default_rng(0)
+    for index in range(3):
+        label = np.zeros((64, 96), np.uint8)
+        label[20:44, 20:60] = 1
+        label[-5:] = 255
+        image = random.integers(0, 256, (64, 96, 3), np.uint8)
+        write_plain(folder, f'road{index}', image, label)
+    return folder
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Return a function that runs `maskomaly` here: exit status, stdout, stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['maskomaly', *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+def python(code, *arguments):
+    """Run code in a process of its own."""
+    return subprocess.run(
+        [sys.executable, '-c', code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+        check=False,
+    )
+
+
+def test_evaluate_prints_and_writes_all_methods(run, checkpoint, images, tmp_path):
+    queries = tmp_path / 'queries.yaml'
+    write_queries(
+        queries,
+        Queries(checkpoint='tiny', anomalous_queries=(3,), provenance={'dataset': 'roads'}),
+    )
+    report = tmp_path / 'new' / 'figures.json'
+    status, out, _ = run(
+        'evaluate',
+        *('--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--queries', queries),
+        *('--device', 'cpu', '--components', '--json', report),
+    )
+    assert status == 0
+    assert 'roads, 3 images, percent (queries were calibrated on this data set: no test)' in out
+    content = json.loads(report.read_text())
+    assert content['checkpoint'] == 'tiny'
+    assert len(content['checkpoint_sha256']) == 64
+    assert content['input_size'] == {'shortest': 64, 'longest': 128}
+    assert content['parameters']['anomalous_queries'] == [3]
+    (dataset,) = content['datasets']
+    assert dataset['images'] == 3
+    assert dataset['results'].keys() == METHODS.keys()
+    for method, found in dataset['results'].items():
+        pixels = found['pixels']
+        row = [f'{100 * pixels[name]:.2f}' for name in ('ap', 'fpr95', 'auroc', 'best_f1')]
+        (line,) = (line for line in out.splitlines() if line.split()[:1] == [method])
+        assert line.split()[1:5] == row
+        assert line.split()[-1] == f'{pixels["best_f1_threshold"]:.4f}'
+        assert found['components']['fn_25'] + found['components']['tp_25'] == 3
+
+
+def test_scores_go_out_and_come_back_without_a_network(run, checkpoint, images, tmp_path):
+    scores, cache, tables = tmp_path / 'scores', tmp_path / 'outputs', tmp_path / 'tables.md'
+    dataset = ('--dataset', f'plain:{images}')
+    status, ours, _ = run(
+        'evaluate',
+        *dataset,
+        *('--checkpoint', checkpoint, '--device', 'cpu', '--methods', 'rba,sml', '--cache', cache),
+        *('--save-scores', scores, '--statistics', f'plain:{images}', '--markdown', tables),
+    )
+    assert status == 0
+    assert len(list(scores.glob('*/roads/road?.hdf5'))) == 6
+    assert len(list(cache.glob('tiny-*/*.safetensors'))) == 3
+    assert 'sml: statistics of the classes from' in ours
+    text = tables.read_text()
+    assert text.startswith('Checkpoint tiny, SHA-256 ')
+    (row,) = (line for line in text.splitlines() if line.startswith('| rba |'))
+    (printed,) = (line for line in ours.splitlines() if line.split()[:1] == ['rba'])
+    assert row.replace('*', '').replace('|', ' ').split() == printed.split()
+    assert '**' in text  # the best of each column
+
+    status, theirs, _ = run(
+        'evaluate', *dataset, '--methods', 'none', '--scores', f'other={scores / "rba"}'
+    )
+    assert status == 0
+    (again,) = (line for line in theirs.splitlines() if line.split()[:1] == ['other'])
+    assert again.split()[1:] == printed.split()[1:]
+    (scores / 'rba' / 'roads' / 'road1.hdf5').unlink()
+    status, _, err = run('evaluate', *dataset, '--methods', 'none', '--scores', scores / 'rba')
+    assert status == 1
+    assert '1 of roads skipped: road1' in err
+    status, _, err = run('evaluate', *dataset, '--methods', 'none', '--scores', f'x={scores}')
+    assert status == 1
+    assert 'has several methods, which cannot all be named x: rba, sml' in err
+
+
+def test_evaluate_without_queries_leaves_accept_out(run, checkpoint, images, caplog):
+    status, out, _ = run(
+        'evaluate', '--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu'
+    )
+    assert status == 0
+    assert 'maskomaly' in out
+    assert '\n accept ' not in out
+    assert '\n reject ' in out
+    assert 'no queries file for checkpoint tiny' in caplog.text
+    assert 'calibrated on' not in out
+
+
+def test_evaluate_takes_methods_sizes_and_several_data_sets(run, checkpoint, images, tmp_path):
+    for split in ('train', 'val'):
+        (tmp_path / 'camvid' / split / 'labels').mkdir(parents=True)
+        (tmp_path / 'camvid' / split / 'images').symlink_to(images / 'images')
+        for index in range(3):
+            path = tmp_path / 'camvid' / split / 'labels' / f'road{index}.png'
+            assert cv2.imwrite(str(path), np.full((64, 96), 3, np.uint8))
+    report = tmp_path / 'figures.json'
+    status, out, _ = run(
+        'evaluate',
+        *('--checkpoint', checkpoint, '--device', 'cpu', '--json', report),
+        *('--dataset', f'plain:{images}', '--methods', 'reject, baseline'),
+        *('--dataset', f'camvid:{tmp_path / "camvid/val"}', '--input-size', '32x96'),
+    )
+    assert status == 0
+    assert 'camvid/val, 3 images, percent' in out
+    assert 'mean IoU' in out
+    content = json.loads(report.read_text())
+    assert content['input_size'] == {'shortest': 32, 'longest': 96}
+    plain, camvid = content['datasets']
+    assert plain['results'].keys() == {'reject', 'baseline'}
+    iou = camvid['result']['iou']
+    assert iou[1:] == [None] * 6  # NaN has no place in JSON
+    assert f'{100 * iou[0]:.2f}' in out
+
+
+def test_skipped_images_make_the_status_1(run, checkpoint, images):
+    (images / 'labels' / 'road1.png').unlink()
+    (images / 'images' / 'road2.png').write_bytes(b'broken')
+    status, out, err = run(
+        'evaluate', '--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu'
+    )
+    assert status == 1
+    assert 'roads, 1 images' in out
+    assert '2 of roads skipped: road1, road2' in err
+
+
+def test_calibrate_writes_what_evaluate_reads(run, checkpoint, images, tmp_path, caplog):
+    queries = tmp_path / 'queries' / 'tiny.yaml'
+    dataset = f'plain:{images}'
+    common = ('--checkpoint', checkpoint, '--dataset', dataset, '--device', 'cpu')
+    status, out, _ = run('calibrate', *common, '--out', queries, '--iou-threshold', '0.05')
+    assert status == 0
+    assert f'Written to {queries}' in out
+    assert 'which are no test any more' in out
+    assert 'Mean AP of 3 parts of the images' in out
+    found = read_queries(queries)
+    assert found.anomalous_queries
+    assert found.provenance['dataset'] == 'roads'
+
+    report = tmp_path / 'figures.json'
+    status, out, _ = run('evaluate', *common, '--queries', queries, '--json', report)
+    assert status == 0
+    assert 'no test' in out
+    assert 'calibrate again' not in caplog.text  # the hash is that of this checkpoint
+    pixels = json.loads(report.read_text())['datasets'][0]['results']['maskomaly']['pixels']
+    figures = found.provenance['calibration_figures']
+    assert figures['ap'] == pytest.approx(pixels['ap'], abs=1e-4)
+    assert figures['best_f1'] == pytest.approx(pixels['best_f1'], abs=1e-4)
+
+
+def test_generate_writes_a_data_set(run, tmp_path):
+    out = tmp_path / 'clips'
+    arguments = ('generate', '--out', out, '--size', '96x64', '--frames', '2', '--clips', '2')
+    status, text, _ = run(*arguments, '--seed', '7', '--rate', '1')
+    assert status == 0
+    assert f'plain:{out}' in text
+    dataset = open_dataset(f'plain:{out}')
+    names = ['00007_00000', '00007_00001', '00008_00000', '00008_00001']
+    assert [sample.name for sample in dataset.samples] == names
+    for _, image, label in dataset.read():
+        assert image.shape == (64, 96, 3)
+        assert set(np.unique(label)) <= {0, 1, 255}
+    status, _, err = run(*arguments)
+    assert status == 1
+    assert 'exists and is no empty folder' in err
+
+
+def test_train_passes_what_was_given(run, monkeypatch, tmp_path):
+    from maskomaly_ros.training import train as training
+
+    calls = []
+
+    def train(*arguments, **options):
+        calls.append((*arguments, options))
+        return tmp_path / 'model'
+
+    monkeypatch.setattr(training, 'train', train)
+    status, out, _ = run(
+        'train', '--data', tmp_path, '--out', tmp_path, '--steps', 3, '--device', 'cpu'
+    )
+    assert status == 0
+    assert f'Checkpoint: {tmp_path / "model"}' in out
+    options = training.TrainingOptions(steps=3)
+    assert calls == [(tmp_path, tmp_path, options, {'device': 'cpu', 'save_every': 200})]
+
+
+def test_demo_passes_what_was_given(run, monkeypatch, tmp_path):
+    demo = pytest.importorskip('maskomaly_ros.demo.run')
+    calls = []
+    monkeypatch.setattr(demo, 'run_demo', lambda *a, **k: calls.append((a, k)))
+    status, *_ = run('demo', '--out', tmp_path, '--source', 'clip.mp4', '--frames', 5)
+    assert status == 0
+    ((arguments, options),) = calls
+    assert arguments == (tmp_path, Path('clip.mp4'))
+    assert options.pop('console') is not None
+    assert options == {'checkpoint': 'demo', 'topic': None, 'frames': 5, 'scenes': demo.SCENES}
+
+
+def test_demo_takes_scenes(run, monkeypatch, tmp_path):
+    demo = pytest.importorskip('maskomaly_ros.demo.run')
+    calls = []
+    monkeypatch.setattr(demo, 'run_demo', lambda *a, **k: calls.append(k['scenes']))
+    assert run('demo', '--out', tmp_path, '--scenes', '3,14')[0] == 0
+    assert calls == [(3, 14)]
+    status, _, error = run('demo', '--out', tmp_path, '--scenes', '3;14')
+    assert status == 1
+    assert "'3;14'" in error
+
+
+def test_version(run):
+    status, out, _ = run('version')
+    assert status == 0
+    assert out.splitlines()[0] == f'maskomaly_ros {__version__}'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['evaluate', '--dataset', 'plain:/not/there'], '/not/there does not exist'),
+        (['evaluate', '--dataset', 'nonsense'], "'nonsense' is not LAYOUT:PATH"),
+        (['calibrate', '--dataset', 'plain:/not/there', '--out', 'q'], 'does not exist'),
+        (['generate', '--out', 'x', '--size', 'large'], "size 'large' is not WIDTHxHEIGHT"),
+        (['generate', '--out', 'x', '--size', '0x64'], 'must be above 0'),
+        (['generate', '--out', 'x', '--rate', '0'], 'rate 0 and size 640x360 must be above 0'),
+    ],
+)
+def test_errors_are_one_line_and_status_1(run, arguments, message):
+    status, out, err = run(*arguments)
+    assert status == 1
+    assert err.startswith('Error: ')
+    assert message in err
+    assert err.count('\n') == 1
+    assert not out
+
+
+def test_wrong_networks_and_queries_are_refused(run, checkpoint, images, tmp_path):
+    base = ('evaluate', '--dataset', f'plain:{images}', '--device', 'cpu')
+    queries = tmp_path / 'queries.yaml'
+    write_queries(queries, Queries(checkpoint='other', anomalous_queries=(83,)))
+    for arguments, message in (
+        (('--checkpoint', tmp_path / 'none'), 'none'),
+        (('--checkpoint', checkpoint, '--input-size', '10'), "size '10' is not SHORTESTxLONGEST"),
+        (('--checkpoint', checkpoint, '--queries', queries), 'has query 83'),
+        (('--checkpoint', checkpoint, '--methods', 'magic'), "'magic' is none of maskomaly"),
+        (('--checkpoint', checkpoint, '--json', images), 'cannot write'),
+    ):
+        status, _, err = run(*base, *arguments)
+        assert status == 1, arguments
+        assert 'Error: ' in err
+        assert message in err
+
+
+def test_usage_errors_have_status_2(run):
+    assert run('evaluate')[0] == 2
+    assert run('nonsense')[0] == 2
+
+
+def test_ctrl_c_has_status_130():
+    """A signal in the middle of a command ends it without traceback."""
+    code = (
+        'import os, signal; from maskomaly_ros.cli import main as cli;'
+        'from maskomaly_ros.scenes import scene as scenes;'
+        'scenes.generate_clip = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);'
+        'cli.main()'
+    )
+    result = python(code, 'generate', '--out', 'never-written')
+    assert result.returncode == 130
+    assert 'Traceback' not in result.stderr
+
+
+def test_help_is_light_and_names_what_there_is(run):
+    code = (
+        'import sys; from maskomaly_ros.cli import main as cli;'
+        "print({'torch', 'transformers', 'cv2', 'numpy', 'rclpy'} & set(sys.modules))"
+    )
+    result = python(code)
+    assert result.stdout.strip() == 'set()'
+    status, out, _ = run('--help')
+    assert status == 0
+    for command in ('evaluate', 'calibrate', 'train', 'demo', 'generate', 'version'):
+        assert command in out
+    _, out, _ = run('evaluate', '--help')
+    assert {*METHODS, *LAYOUTS} <= set(re.findall(r'[\w+-]+', out))

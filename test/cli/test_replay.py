@@ -1,0 +1,133 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`maskomaly replay` as a program: exit status, Ctrl-C, SIGTERM, SIGKILL."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from maskomaly_ros.drives.open import open_source
+from maskomaly_ros.replay.run import read_journal
+
+highlevel = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')
+pytest.importorskip('av', reason='videos need PyAV')
+
+COMMAND = [sys.executable, '-m', 'maskomaly_ros.cli', 'replay']
+
+
+COUNT = 40
+
+
+def messages(bag: Path) -> list[tuple[str, int, bytes]]:
+    """Return topic, time and bytes of all messages of a bag."""
+    with highlevel.AnyReader([bag]) as reader:
+        return [(c.topic, received_ns, bytes(data)) for c, received_ns, data in reader.messages()]
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    """Return the rows of a table without the seconds that each frame took."""
+    with file.open(encoding='utf-8') as stream:
+        rows = list(csv.DictReader(stream))
+    return [{k: v for k, v in row.items() if not k.endswith('_s')} for row in rows]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=280)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_replay_that_is_ended_goes_on(
+    bags: Any, tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Ctrl-C and SIGTERM lose nothing, SIGKILL at most one part; the result is that of one run."""
+    count = 2 * COUNT
+    source, out = bags.write(count=COUNT), tmp_path / 'out'
+    parameters = tmp_path / 'parameters.yaml'
+    steady = {'temporal_filter': 'median', 'minimum_obstacle_frames': 2, 'obstacle_threshold': 0.5}
+    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': steady}}))
+    arguments = [
+        *('--write', 'bag,video,scores,csv,html', '--device', 'cpu', '--copy', '*'),
+        *('--checkpoint', str(tiny_checkpoint), '--params', str(parameters)),
+        *('--part-seconds', '0.05' if number == signal.SIGKILL else '60'),
+    ]
+    journal = out / '.replay' / 'journal.jsonl'
+    kind = 'part' if number == signal.SIGKILL else 'frame'
+    command = [*COMMAND, str(source), '--out', str(out), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 200
+        while not (journal.exists() and journal.read_text().count(f'"kind":"{kind}"') > 3):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=200)
+        assert process.returncode == (-9 if number == signal.SIGKILL else 130), errors
+    if number == signal.SIGKILL:
+        finished = json.loads(
+            [line for line in journal.read_text().splitlines() if '"kind":"part"' in line][-1]
+        )['next_index']
+        for part in (out / 'bag').glob('*.mcap'):
+            assert messages(part)
+    else:
+        finished = len(list(read_journal(out).frames()))
+        written = messages(out / 'bag')
+        assert sum(m[0].endswith('/mask') for m in written) == finished
+        with open_source(out / 'overlay_front_image_raw.mp4') as video:
+            assert len(list(video)) == (finished + 1) // 2
+        assert len(list((out / 'scores').rglob('*.png'))) == finished
+        assert (out / 'report.html').exists()
+    assert 3 < finished < count
+    done = run(str(source), '--out', str(out), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f'{count - finished} frames in' in done.stdout
+    assert 'network busy' in done.stdout
+    whole = tmp_path / 'whole'
+    assert run(str(source), '--out', str(whole), *arguments).returncode == 0
+    assert messages(out / 'bag') == messages(whole / 'bag')
+    for name in ('scores', 'frames'):
+        files = sorted(p.relative_to(whole) for p in (whole / name).rglob('*') if p.is_file())
+        assert len(files) == count
+        assert [(out / f).read_bytes() for f in files] == [(whole / f).read_bytes() for f in files]
+    assert table(out / 'frames.csv') == table(whole / 'frames.csv')
+    assert (out / 'events.csv').read_text() == (whole / 'events.csv').read_text()
+    for camera in ('front_image_raw', 'rear_image_raw_compressed'):
+        with open_source(out / f'overlay_{camera}.mp4') as video:
+            assert [round(f.stamp_ns / 1e7) for f in video] == [10 * i for i in range(COUNT)]
+
+
+@pytest.mark.slow
+def test_problems_end_with_status_1(bags: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    source = bags.write(
+        count=2, change=lambda i, topic, data: data[:40] if 'front' in topic and i else data
+    )
+    options = ['--write', 'csv', '--checkpoint', str(tiny_checkpoint), '--device', 'cpu']
+    done = run(str(source), '--out', str(tmp_path / 'out'), *options)
+    assert done.returncode == 1
+    assert '1 problem' in done.stderr
+    assert '3 frames finished' in done.stdout
+    done = run(str(source), '--out', str(tmp_path / 'b'), '--topic', '/nothing', *options)
+    assert done.returncode == 1
+    assert 'no image topic /nothing' in done.stderr
