@@ -18,14 +18,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from reprlib import repr as short
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.known import find_known
-from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.scoring import ScoringParameters, Variant
 from maskomaly_ros.share import share_directory
 from maskomaly_ros.yaml_files import read_yaml
 
@@ -47,7 +47,7 @@ class Queries(BaseModel):
     checkpoint_sha256: str | None = Field(default=None, pattern='^[0-9a-f]{64}$')
     anomalous_queries: tuple[Query, ...] = ()
     ground_queries: tuple[Query, ...] = ()
-    variant: Literal['paper', 'reference_code'] = 'paper'
+    variant: Variant = 'paper'
     mask_threshold: Fraction | None = None
     border_threshold: Fraction | None = None
     border_score: Fraction | None = None

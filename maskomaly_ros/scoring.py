@@ -24,16 +24,24 @@ last column is void ("no object"):
     accept = max over the anomalous queries of m_n · p_n[void];          0 where there are none
     score  = reject_weight · reject + (1 − reject_weight) · accept
 
+The sum is high where one of the two is. Variants that join the same two parts otherwise ask for
+both (see `ScoringParameters`).
+
 This module needs torch and nothing else, so it serves any network that answers with masks.
 
 What stands here, in plain torch, runs everywhere and is the reference. Where numba (on a CPU) or
 triton (on a GPU) is installed, `maskomaly_ros.fused` gives the same maps to within 1e-5, many
-times faster; `form` chooses.
+times faster; `form` chooses. That holds for logits of any size: where they are so far apart that
+mixing them in float32 would be seen, all forms mix them in float64.
 
 Two readings of the formulas make them cheap, and neither changes the result. 1 − x falls as x
 grows, so reject is one minus the largest m_n · p_n. Two masks are above a threshold exactly where
 the second largest is, and sigmoid is monotonic, so borders follow from the second largest logit.
 What remains are running maxima over the selected queries, one resized mask at a time.
+
+A power of reject or accept needs them exact where they are next to nothing, and 1 − m · p is not.
+There the running value is the logit of 1 − m · p, least for the largest m · p, which is
+log(exp(a) + (1 + exp(a)) · exp(−mask logit)) with a = log((1 − p) / p), a sum without cancelling.
 """
 
 from __future__ import annotations
@@ -51,16 +59,19 @@ from types import ModuleType
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
     'Form',
+    'Fusion',
     'QuerySelection',
     'ScoringParameters',
     'Variant',
     'accept_map',
     'baseline_map',
     'border_mask',
+    'join_maps',
     'reject_map',
     'sample_axes',
     'score_map',
@@ -68,15 +79,29 @@ __all__ = [
     'warm_up',
 ]
 
-Variant = Literal['paper', 'reference_code']
+Variant = Literal['paper', 'reference_code', 'geometric', 'product', 'minimum']
+Fusion = Literal['sum', 'geometric', 'product', 'minimum']
 Form = Literal['auto', 'torch', 'numba', 'triton']
 
 _logger = logging.getLogger(__name__)
 
+_PAPER: Final[Mapping[str, float]] = {'mask_threshold': 0.3, 'border_score': 0.001}
 _VARIANT_DEFAULTS: Final[Mapping[str, Mapping[str, float]]] = {
-    'paper': {'mask_threshold': 0.3, 'border_score': 0.001},
+    'paper': _PAPER,
     'reference_code': {'mask_threshold': 0.7, 'border_score': 0.0},
+    'geometric': _PAPER,
+    'product': _PAPER,
+    'minimum': _PAPER,
 }
+_FUSIONS: Final[Mapping[Variant, Fusion]] = {
+    'paper': 'sum',
+    'reference_code': 'sum',
+    'geometric': 'geometric',
+    'product': 'product',
+    'minimum': 'minimum',
+}
+# Logits up to here are mixed in float32, which is off by 3e-5 at most, 1e-5 of a mask.
+_LARGEST_PLAIN: Final = 64.0
 _DEFAULT_OF_VARIANT: Final[Any] = None
 _LOGIT_TYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -114,7 +139,7 @@ class ScoringParameters:
     Query indices are 0-based and belong to one checkpoint. A list of queries is a set: what it
     names twice counts once. Real numbers lie in [0, 1].
 
-    Two variants exist, because the program that the authors published differs from their paper:
+    ``paper`` is the published algorithm. The program that the authors published differs from it:
 
     =================  ===================================  ===================================
     what               ``paper``                            ``reference_code``
@@ -127,17 +152,33 @@ class ScoringParameters:
     accept weight      p[void]                              largest probability of any class
     =================  ===================================  ===================================
 
+    The other variants take reject with its borders, and accept, as ``paper`` has them, and join
+    them otherwise. The weighted sum, λ · reject + (1 − λ) · accept, is high where one of the two
+    is; these ask for both. All lie in [0, 1] and never fall where reject or accept rises:
+
+    =============  ====================================  ==========================================
+    variant        score                                 of two parts that are equal, that value, …
+    =============  ====================================  ==========================================
+    ``geometric``  reject^λ · accept^(1 − λ)             … and 0 where one of them is 0
+    ``product``    reject · accept                       … squared; ranks as ``geometric``, λ = ½
+    ``minimum``    min(reject, accept)                   … and of others the smaller one
+    =============  ====================================  ==========================================
+
+    Without inlier queries in a frame reject is 1, also in these. Without anomalous queries every
+    variant is reject with borders alone.
+
     Attributes:
         anomalous_queries: Queries that cover anomalies (set A). Without any, the score is reject
             with borders alone, as with reject_weight 1.
         ground_queries: Queries that always count as inliers.
-        mask_threshold: Confidence from which a query is an inlier. Left out (or None): 0.3 for
-            ``paper``, 0.7 for ``reference_code``.
+        mask_threshold: Confidence from which a query is an inlier. Left out (or None): 0.7 for
+            ``reference_code``, 0.3 for all others.
         border_threshold: Mask value above which a mask takes part in a border.
-        border_score: Most that reject may be on a border. Left out (or None): 0.001 for
-            ``paper``, 0 for ``reference_code``.
-        reject_weight: Weight λ of reject; accept has 1 − λ.
-        variant: ``paper`` or ``reference_code``.
+        border_score: Most that reject may be on a border. Left out (or None): 0 for
+            ``reference_code``, 0.001 for all others.
+        reject_weight: Weight λ of reject; accept has 1 − λ. Not used by ``product`` and
+            ``minimum``.
+        variant: ``paper``, ``reference_code``, ``geometric``, ``product`` or ``minimum``.
 
     Raises:
         TypeError: Where a query is no integer or a number is no real number.
@@ -155,8 +196,8 @@ class ScoringParameters:
 
     def __post_init__(self) -> None:
         if self.variant not in _VARIANT_DEFAULTS:
-            known = ' or '.join(map(repr, _VARIANT_DEFAULTS))
-            raise ValueError(f'variant is {self.variant!r}; it must be {known}')
+            known = ', '.join(_VARIANT_DEFAULTS)
+            raise ValueError(f'variant is {self.variant!r}; it must be one of {known}')
         for name, value in _VARIANT_DEFAULTS[self.variant].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -173,6 +214,11 @@ class ScoringParameters:
         of the variant that it started from.
         """
         return cls(variant=variant, **values)
+
+    @property
+    def fusion(self) -> Fusion:
+        """How reject and accept are joined."""
+        return _FUSIONS[self.variant]
 
 
 @dataclass(frozen=True)
@@ -195,10 +241,6 @@ class QuerySelection:
         """Return every query that has a part in the score, ascending."""
         return sorted({*self.inlier, *self.border_makers, *self.anomalous})
 
-    def only(self, parts: Iterable[str]) -> QuerySelection:
-        """Return the named attributes of this selection, the others empty."""
-        return QuerySelection(**{part: getattr(self, part) for part in parts})
-
 
 def score_map(
     mask_logits: Tensor,
@@ -209,10 +251,10 @@ def score_map(
     extent: Sequence[float] | None = None,
     form: Form = 'auto',
 ) -> Tensor:
-    """Return the anomaly score of every pixel (Maskomaly, Algorithm 1).
+    """Return the anomaly score of every pixel (Maskomaly, Algorithm 1, and its variants).
 
-    Computes in float32, or in float64 where the mask logits are float64, on the device of the
-    mask logits. Holds a handful of maps of the output size, whatever the number of queries.
+    Computes in float32, or in float64 where the mask logits are float64 or large, on the device
+    of the mask logits. Holds a handful of maps of the output size, whatever the number of queries.
 
     Args:
         mask_logits: Mask logits [N, h, w] or [B, N, h, w]; float16, bfloat16, float32 or float64.
@@ -236,14 +278,15 @@ def score_map(
         IndexError: Where parameters name a query that the network does not have.
 
     """
+    reject: tuple[str, ...] = ('inlier', 'border_makers')
+    accept: tuple[str, ...] = ('anomalous',)
+    fusion, reject_weight, parts = parameters.fusion, parameters.reject_weight, reject + accept
     if not parameters.anomalous_queries:
         _log_missing_anomalous_queries()
-    reject_weight = parameters.reject_weight if parameters.anomalous_queries else 1
-    parts: tuple[str, ...] = ()  # without those that have no weight
-    if reject_weight > 0:
-        parts += ('inlier', 'border_makers')
-    if reject_weight < 1:
-        parts += ('anomalous',)
+        fusion, reject_weight = 'sum', 1.0
+    # A part without weight is not computed, whether it is multiplied by 0 or raised to it.
+    if fusion in ('sum', 'geometric') and reject_weight in (0, 1):
+        fusion, parts = 'sum', reject if reject_weight else accept
     return _combined(
         mask_logits,
         class_logits,
@@ -252,8 +295,7 @@ def score_map(
         extent,
         form,
         parts=parts,
-        border_score=parameters.border_score,
-        reject_weight=reject_weight,
+        fusing=_Fusing(fusion, reject_weight, parameters.border_score),
     )
 
 
@@ -328,8 +370,34 @@ def accept_map(
         extent,
         form,
         parts=('anomalous',),
-        reject_weight=0,
+        fusing=_Fusing(reject_weight=0),
     )
+
+
+@torch.no_grad()
+def join_maps(reject: Tensor, accept: Tensor, parameters: ScoringParameters) -> Tensor:
+    """Return the score that maps of reject and accept make: for studies that keep one of the two.
+
+    The same as :func:`score_map` but for rounding. What little is left of reject where an inlier
+    is sure is lost in a float32 map of a GPU or of the torch form, and a root shows it: there,
+    ``geometric`` is off by up to 1e-7 to the power of reject_weight.
+
+    Args:
+        reject: Reject with borders, as `reject_map` and `border_mask` give it, in [0, 1].
+        accept: Accept, of the same shape.
+        parameters: Variant and weight; with anomalous queries or without, as score_map has them.
+
+    """
+    if not parameters.anomalous_queries:
+        return reject.clone()
+    weight = parameters.reject_weight
+    if parameters.fusion == 'geometric':
+        return reject.pow(weight).mul_(accept.pow(1 - weight))
+    if parameters.fusion == 'product':
+        return reject * accept
+    if parameters.fusion == 'minimum':
+        return torch.minimum(reject, accept)
+    return accept.lerp(reject, weight)
 
 
 @torch.no_grad()
@@ -377,17 +445,21 @@ def select_queries(
     """
     logits = _class_logits_on_cpu(class_logits)
     _check_queries(parameters, logits.shape[1])
-    inlier, border_makers, reject_weights, accept_weights = _weigh(logits, parameters)
+    weighed = _weigh(logits, parameters)
     return tuple(
         QuerySelection(
-            inlier={n: rejects[n] for n in _indices(inlier[frame])},
-            border_makers=frozenset(_indices(border_makers[frame])),
-            anomalous={n: accepts[n] for n in parameters.anomalous_queries},
+            inlier=_weights(against_inlier),
+            border_makers=frozenset(makers.nonzero().flatten().tolist()),
+            anomalous=_weights(against_anomalous),
         )
-        for frame, (rejects, accepts) in enumerate(
-            zip(reject_weights.tolist(), accept_weights.tolist(), strict=True)
-        )
+        for against_inlier, makers, against_anomalous in zip(*weighed, strict=True)
     )
+
+
+def _weights(against: Tensor) -> dict[int, float]:
+    """Return the weights of the queries that have a part, by query."""
+    chosen = (against < math.inf).nonzero().flatten()
+    return dict(zip(chosen.tolist(), (-against[chosen]).sigmoid().tolist(), strict=True))
 
 
 def warm_up(device: torch.device | str = 'cpu') -> None:
@@ -396,7 +468,20 @@ def warm_up(device: torch.device | str = 'cpu') -> None:
     The result is kept on disk; the next process takes a fraction of a second.
     """
     masks, classes = torch.zeros(2, 4, 4, device=device), torch.zeros(2, 2, device=device)
-    score_map(masks, classes, (16, 16), ScoringParameters(anomalous_queries=(0,)))
+    for variant in ('paper', 'geometric'):  # on a GPU each fusion is a kernel of its own
+        parameters = ScoringParameters(anomalous_queries=(0,), variant=variant)
+        score_map(masks, classes, (16, 16), parameters)
+
+
+class _Fusing(NamedTuple):
+    """Say how one pixel's reject and accept become its score."""
+
+    fusion: Fusion = 'sum'
+    reject_weight: float = 1.0
+    border_score: float = 0.0
+
+
+_ALONE: Final = _Fusing()
 
 
 @torch.no_grad()
@@ -409,22 +494,22 @@ def _combined(
     form: Form,
     *,
     parts: Sequence[str],
-    border_score: float = 0,
-    reject_weight: float = 1,
+    fusing: _Fusing = _ALONE,
 ) -> Tensor:
-    """Return reject_weight · reject + (1 − reject_weight) · accept from parts of the queries."""
+    """Return what the named parts of the queries are fused to."""
     prediction = _Prediction(mask_logits, class_logits, size, extent)
     chosen = _choose(form, mask_logits)
     border_logit = _logit(parameters.border_threshold)
+    _check_class_logits(class_logits)
+    _check_queries(parameters, class_logits.shape[-2])
     if chosen == 'triton':
-        return prediction.fused_on_gpu(
-            class_logits, parameters, parts, border_logit, border_score, reject_weight
-        )
+        return prediction.fused_on_gpu(class_logits, parameters, parts, border_logit, fusing)
     prediction.check_finite()
+    weighed = _weigh(_class_logits_on_cpu(class_logits), parameters).only(parts)
     evaluate = prediction.fused_on_cpu if chosen == 'numba' else prediction.score
     return prediction.collect(
-        evaluate(frame, selection.only(parts), border_logit, border_score, reject_weight)
-        for frame, selection in enumerate(select_queries(class_logits, parameters))
+        evaluate(frame, _Weighed(*one), border_logit, fusing)
+        for frame, one in enumerate(zip(*weighed, strict=True))
     )
 
 
@@ -461,6 +546,36 @@ def _fused(name: str) -> ModuleType | None:
     return None
 
 
+class _Weighed(NamedTuple):
+    """Say which queries have a part in the score, and how much.
+
+    Of a probability p stands log((1 − p) / p), which is exact next to 0 and next to 1.
+
+    Attributes:
+        inlier: of every query's weight in reject; infinity for those that are not in I.
+        border_makers: whether overlaps of a query make borders, bool.
+        anomalous: of every query's weight in accept; infinity for those that are not in A.
+
+    Each is [B, N], or [N] for one frame; logits are float64.
+
+    """
+
+    inlier: Tensor
+    border_makers: Tensor
+    anomalous: Tensor
+
+    def only(self, parts: Sequence[str]) -> _Weighed:
+        """Return the named parts, the others without any query."""
+        return _Weighed(
+            *(
+                part
+                if name in parts
+                else torch.full_like(part, False if part.dtype == torch.bool else math.inf)
+                for name, part in zip(self._fields, self, strict=True)
+            )
+        )
+
+
 class _Maxima(NamedTuple):
     """Hold what one frame's masks reduce to, each [H, W].
 
@@ -468,6 +583,8 @@ class _Maxima(NamedTuple):
         inlier: Largest m_n · weight of the inlier queries, 0 without any.
         second_logit: Second largest mask logit of the border makers, −inf with fewer than two.
         anomalous: Largest m_n · weight of the anomalous queries, 0 without any.
+
+    Where logits are asked for, `inlier` and `anomalous` are those of 1 − m_n · weight: the least.
 
     """
 
@@ -503,31 +620,35 @@ class _Prediction:
         )
 
     def check_finite(self) -> None:
-        """Refuse logits that are NaN, infinite or too far apart."""
-        _check_finite('mask_logits', self._masks if self._batched else self._masks[0], self._dtype)
+        """Refuse logits that are NaN, infinite or too far apart; take float64 for large ones."""
+        masks = self._masks if self._batched else self._masks[0]
+        if _check_finite('mask_logits', masks, self._dtype) > _LARGEST_PLAIN:
+            self._dtype = torch.float64
 
-    def score(
-        self,
-        frame: int,
-        selection: QuerySelection,
-        border_logit: float,
-        border_score: float,
-        reject_weight: float,
-    ) -> Tensor:
+    def score(self, frame: int, weighed: _Weighed, border_logit: float, fusing: _Fusing) -> Tensor:
         """Return the score of one frame."""
-        maxima = self.reduce(frame, selection)
+        weight = fusing.reject_weight
+        if fusing.fusion == 'geometric':
+            maxima = self.reduce(frame, weighed, logits=True)
+            borders = maxima.second_logit > border_logit
+            reject = F.logsigmoid(maxima.inlier)
+            on_border = math.log(fusing.border_score) if fusing.border_score else -math.inf
+            reject = torch.where(borders, reject.clamp(max=on_border), reject)
+            accept = F.logsigmoid(maxima.anomalous.neg_())
+            return reject.mul_(weight).add_(accept, alpha=1 - weight).exp_()
+        maxima = self.reduce(frame, weighed)
+        accept = maxima.anomalous
         reject = 1 - maxima.inlier
         borders = maxima.second_logit > border_logit
-        reject = torch.where(borders, reject.clamp(max=border_score), reject)
-        return maxima.anomalous.lerp_(reject, reject_weight)
+        reject = torch.where(borders, reject.clamp(max=fusing.border_score), reject)
+        if fusing.fusion == 'product':
+            return reject.mul_(accept)
+        if fusing.fusion == 'minimum':
+            return torch.minimum(reject, accept, out=reject)
+        return accept.lerp_(reject, weight)
 
     def fused_on_cpu(
-        self,
-        frame: int,
-        selection: QuerySelection,
-        border_logit: float,
-        border_score: float,
-        reject_weight: float,
+        self, frame: int, weighed: _Weighed, border_logit: float, fusing: _Fusing
     ) -> Tensor:
         """Return what score returns, by numba."""
         form = cast('Any', _fused('numba'))
@@ -535,12 +656,11 @@ class _Prediction:
             'Tensor',
             form.score(
                 self._masks[frame],
-                selection,
+                *weighed,
                 self._rows,
                 self._columns,
                 border_logit,
-                border_score,
-                reject_weight,
+                *fusing,
             ),
         )
 
@@ -550,55 +670,56 @@ class _Prediction:
         parameters: ScoringParameters,
         parts: Sequence[str],
         border_logit: float,
-        border_score: float,
-        reject_weight: float,
+        fusing: _Fusing,
     ) -> Tensor:
         """Return the scores of all frames, by triton; waits for the device once, at the end."""
-        _check_class_logits(class_logits)
-        queries = class_logits.shape[-2]
-        _check_queries(parameters, queries)
         logits = _as_batch(class_logits, 2).to(self._masks.device, torch.float64)
-        inlier, makers, reject_weights, accept_weights = _weigh(logits, parameters)
-        anomalous = _members(parameters.anomalous_queries, queries, logits.device)
-        none = torch.zeros_like(reject_weights)
         form = cast('Any', _fused('triton'))
-        scores, finite = form.score(
-            self._masks,
-            torch.where(inlier, reject_weights, none) if 'inlier' in parts else none,
-            makers if 'border_makers' in parts else none,
-            torch.where(anomalous, accept_weights, none) if 'anomalous' in parts else none,
-            self._rows,
-            self._columns,
-            border_logit,
-            border_score,
-            reject_weight,
-        )
-        if not bool(finite & logits.isfinite().all()):
-            _check_finite('class_logits', logits, logits.dtype)
-            self.check_finite()
+        for exact in (False, True):
+            scores, finite, close = form.score(
+                self._masks,
+                *_weigh(logits, parameters).only(parts),
+                self._rows,
+                self._columns,
+                border_logit,
+                *fusing,
+                exact=exact,
+            )
+            is_finite, is_close = torch.stack([finite & logits.isfinite().all(), close]).tolist()
+            if not is_finite:
+                _check_finite('class_logits', logits, logits.dtype)
+                self.check_finite()
+            if is_close:  # else once more, in float64
+                break
         return cast('Tensor', scores) if self._batched else cast('Tensor', scores)[0]
 
-    def reduce(self, frame: int, selection: QuerySelection) -> _Maxima:
-        """Return the running maxima of the selected queries of one frame."""
-        maxima = _Maxima(self._map(0), self._map(-math.inf), self._map(0))
+    def reduce(self, frame: int, weighed: _Weighed, *, logits: bool = False) -> _Maxima:
+        """Return the running maxima of the selected queries of one frame; see `_Maxima`."""
+        least = math.inf if logits else 0
+        maxima = _Maxima(self._map(least), self._map(-math.inf), self._map(least))
         largest_logit = self._map(-math.inf)
         scratch = self._scratch
-        for query in selection.queries:
-            logits = self._resize(self._masks[frame, query])
-            if query in selection.border_makers:
-                torch.minimum(largest_logit, logits, out=scratch)
-                torch.maximum(maxima.second_logit, scratch, out=maxima.second_logit)
-                torch.maximum(largest_logit, logits, out=largest_logit)
-            if query not in selection.inlier and query not in selection.anomalous:
+        makers = weighed.border_makers.tolist()
+        sides = weighed.inlier.tolist(), weighed.anomalous.tolist()
+        for query, against in enumerate(zip(*sides, strict=True)):
+            if not makers[query] and min(against) == math.inf:
                 continue
-            mask = logits.sigmoid_()
-            for weights, largest in (
-                (selection.inlier, maxima.inlier),
-                (selection.anomalous, maxima.anomalous),
-            ):
-                if query in weights:
-                    torch.mul(mask, weights[query], out=scratch)
-                    torch.maximum(largest, scratch, out=largest)
+            mask = self._resize(self._masks[frame, query])
+            if makers[query]:
+                torch.minimum(largest_logit, mask, out=scratch)
+                torch.maximum(maxima.second_logit, scratch, out=maxima.second_logit)
+                torch.maximum(largest_logit, mask, out=largest_logit)
+            mask = mask.neg_() if logits else mask.sigmoid_()
+            for a, found in zip(against, (maxima.inlier, maxima.anomalous), strict=True):
+                if a == math.inf:
+                    continue
+                if logits:
+                    torch.add(mask, _softplus(a), out=scratch)
+                    torch.logaddexp(scratch, scratch.new_tensor(a), out=scratch)
+                    torch.minimum(found, scratch, out=found)
+                else:
+                    torch.mul(mask, math.exp(-_softplus(a)), out=scratch)
+                    torch.maximum(found, scratch, out=found)
         return maxima
 
     def baseline(self, frame: int, void: Sequence[bool]) -> Tensor:
@@ -693,17 +814,39 @@ class Axis(NamedTuple):
         return cls(lower.to(device), upper.to(device), (position - lower).to(device))
 
 
-def _weigh(logits: Tensor, parameters: ScoringParameters) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return set I, the border makers, and every query's weight in reject and accept, [B, N]."""
-    probabilities = logits.softmax(-1)
-    largest = probabilities.amax(-1)
+def _weigh(logits: Tensor, parameters: ScoringParameters) -> _Weighed:
+    """Return which queries have a part, and how much, from class logits float64 [B, N, C+1]."""
+    log_p = logits.log_softmax(-1)
+    largest = log_p.amax(-1).exp()
     not_void = ~_is_void(logits)
     ground = _members(parameters.ground_queries, logits.shape[1], logits.device)
+    anomalous = _members(parameters.anomalous_queries, logits.shape[1], logits.device)
+    void = logits.shape[-1] - 1
     if parameters.variant == 'reference_code':
         inlier = not_void & (largest > parameters.mask_threshold)
-        return inlier | ground, not_void, largest, largest
-    inlier = not_void & (largest >= parameters.mask_threshold) | ground
-    return inlier, inlier, probabilities[..., :-1].amax(-1), probabilities[..., -1]
+        border_makers = not_void
+        of_inlier = of_anomalous = logits.argmax(-1, keepdim=True)
+    else:
+        inlier = not_void & (largest >= parameters.mask_threshold) | ground
+        border_makers = inlier
+        of_inlier = logits[..., :-1].argmax(-1, keepdim=True)
+        of_anomalous = torch.full_like(of_inlier, void)
+    return _Weighed(
+        _against(logits, of_inlier).masked_fill_(~(inlier | ground), math.inf),
+        border_makers,
+        _against(logits, of_anomalous).masked_fill_(~anomalous, math.inf),
+    )
+
+
+def _against(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return log((1 − p) / p) of the given class [B, N, 1] of every query, [B, N]."""
+    others = logits.scatter(-1, classes, -math.inf).logsumexp(-1)
+    return others - logits.gather(-1, classes)[..., 0]
+
+
+def _softplus(value: float) -> float:
+    """Return log(1 + exp(value))."""
+    return max(value, 0.0) + math.log1p(math.exp(-abs(value)))
 
 
 @functools.lru_cache(maxsize=16)
@@ -754,10 +897,6 @@ def _is_void(class_logits: Tensor) -> Tensor:
     return class_logits.argmax(-1) == class_logits.shape[-1] - 1
 
 
-def _indices(flags: Tensor) -> set[int]:
-    return set(flags.nonzero().flatten().tolist())
-
-
 def _as_batch(tensor: Tensor, dimensions: int) -> Tensor:
     return tensor if tensor.ndim > dimensions else tensor[None]
 
@@ -784,11 +923,16 @@ def _check_shape(name: str, logits: Tensor, dimensions: tuple[str, ...]) -> None
         raise ValueError(f'{name} is {_shape(logits)}; no dimension may be empty')
 
 
-def _check_finite(name: str, logits: Tensor, dtype: torch.dtype) -> None:
-    """Refuse NaN, infinity and values so far apart that mixing two of them overflows."""
+def _check_finite(name: str, logits: Tensor, dtype: torch.dtype) -> float:
+    """Refuse NaN, infinity and values so far apart that mixing two of them overflows.
+
+    Returns:
+        The largest magnitude.
+
+    """
     lowest, highest = (float(value) for value in torch.stack(torch.aminmax(logits)).tolist())
     if highest - lowest <= torch.finfo(dtype).max:  # false for NaN
-        return
+        return max(-lowest, highest)
     wrong = (~logits.isfinite()).nonzero()
     if len(wrong) == 0:
         raise ValueError(f'{name} spans {lowest:g} to {highest:g}, more than {dtype} can hold')

@@ -21,6 +21,7 @@ import itertools
 import math
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -31,12 +32,15 @@ from torch import Tensor
 
 from maskomaly_ros.scoring import (
     ScoringParameters,
+    Variant,
     accept_map,
     border_mask,
     reject_map,
     score_map,
 )
 
+VARIANTS = get_args(Variant)
+FUSED = ('geometric', 'product', 'minimum')
 ABLATIONS = (score_map, reject_map, border_mask, accept_map)
 # Where triton's kernels run: its interpreter, on the CPU, has to be asked for before the import.
 TRITON_DEVICE = 'cpu' if os.environ.get('TRITON_INTERPRET') == '1' else 'cuda'
@@ -99,7 +103,14 @@ def literal_score(reject, borders, accept, parameters):
     reject = np.where(borders, np.minimum(reject, parameters.border_score), reject)
     if not parameters.anomalous_queries:
         return reject
-    return parameters.reject_weight * reject + (1 - parameters.reject_weight) * accept
+    weight = parameters.reject_weight
+    if parameters.variant == 'geometric':
+        return reject**weight * accept ** (1 - weight)
+    if parameters.variant == 'product':
+        return reject * accept
+    if parameters.variant == 'minimum':
+        return np.minimum(reject, accept)
+    return weight * reject + (1 - weight) * accept
 
 
 def literal_baseline(m, p):
@@ -139,7 +150,7 @@ fractions = st.floats(0, 1) | st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0])
 
 
 @st.composite
-def cases(draw, dtypes=(torch.float64,), variants=('paper', 'reference_code')):
+def cases(draw, dtypes=(torch.float64,), variants=VARIANTS):
     """Draw a prediction, with every kind of class distribution that a network may give."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     batch, queries, inlier_classes = (draw(st.integers(1, n)) for n in (3, 6, 4))
@@ -193,6 +204,10 @@ def assert_as_literal(case, tolerance, form='torch', at_threshold=None):
         np.testing.assert_allclose(reject, expected[0], rtol=0, atol=tolerance)
         np.testing.assert_array_equal(borders[clear], expected[1][clear])
         np.testing.assert_allclose(accept, expected[2], rtol=0, atol=tolerance)
+        if case.parameters.variant == 'geometric':
+            # A root of 1 − m · p tells how it was rounded. Other tests compare with sums of what
+            # does not cancel.
+            clear &= (expected[0] > 1e-6) | expected[1]
         np.testing.assert_allclose(
             score[clear],
             literal_score(*expected, case.parameters)[clear],

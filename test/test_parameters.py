@@ -108,6 +108,8 @@ def test_wrong_values_are_refused(given: dict[str, Any]) -> None:
         {'obstacle_threshold': 0.5, 'minimum_obstacle_area': 12},
         {'anomalous_queries': [2, 3], 'ground_queries': []},
         {'variant': 'reference_code'},
+        {'variant': 'geometric', 'reject_weight': 0.25},
+        {'variant': 'minimum'},
         {'variant': 'reference_code', 'mask_threshold': 0.5, 'reject_weight': 1.0},
     ],
 )

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries, write_queries
-from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.scoring import ScoringParameters, Variant
 from maskomaly_ros.share import share_directory
 
 fractions = st.none() | st.floats(0.0, 1.0)
@@ -37,7 +38,7 @@ fractions = st.none() | st.floats(0.0, 1.0)
         checkpoint_sha256=st.none() | st.text('0123456789abcdef', min_size=64, max_size=64),
         anomalous_queries=st.lists(st.integers(0, 200)).map(tuple),
         ground_queries=st.lists(st.integers(0, 200)).map(tuple),
-        variant=st.sampled_from(('paper', 'reference_code')),
+        variant=st.sampled_from(get_args(Variant)),
         mask_threshold=fractions,
         border_threshold=fractions,
         border_score=fractions,

@@ -31,7 +31,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from literal_scoring import (
     ABLATIONS,
+    FUSED,
     REFERENCES,
+    VARIANTS,
     assert_as_literal,
     cases,
     fractions,
@@ -125,7 +127,7 @@ def test_baseline_is_the_literal_baseline(case):
 
 
 @pytest.mark.parametrize('device', DEVICES)
-@pytest.mark.parametrize('variant', ['paper', 'reference_code'])
+@pytest.mark.parametrize('variant', VARIANTS)
 def test_devices_agree(device, variant):
     generator = torch.Generator().manual_seed(7)
     masks = torch.randn(2, 30, 17, 23, generator=generator) * 6
@@ -226,19 +228,96 @@ def test_frames_of_a_batch_do_not_meet(case):
 
 
 @given(cases())
-def test_score_weighs_its_parts(case):
+def test_score_joins_its_parts(case):
     reject, borders, accept = (case.map(function) for function in ABLATIONS[1:])
     reject = torch.where(borders, reject.clamp(max=case.parameters.border_score), reject)
-    weight = case.parameters.reject_weight if case.parameters.anomalous_queries else 1
-    torch.testing.assert_close(
-        case.map(score_map), weight * reject + (1 - weight) * accept, rtol=0, atol=1e-6
+    score = case.map(score_map)
+    if not case.parameters.anomalous_queries:
+        torch.testing.assert_close(score, reject)
+        return
+    if case.parameters.variant == 'geometric':  # float32 maps have lost what a root shows
+        clear = (reject > 1e-4) | borders
+        reject, accept, score = reject[clear], accept[clear], score[clear]
+    weight = case.parameters.reject_weight
+    expected = {
+        'sum': weight * reject + (1 - weight) * accept,
+        'geometric': reject**weight * accept ** (1 - weight),
+        'product': reject * accept,
+        'minimum': torch.minimum(reject, accept),
+    }[case.parameters.fusion]
+    tolerance = 1e-5 if case.parameters.fusion == 'geometric' else 1e-6
+    torch.testing.assert_close(score, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize('form', ['torch', 'auto'])
+@given(cases())
+def test_with_all_weight_on_one_part_the_score_is_that_part(form, case):
+    if form == 'auto':
+        case.mask_logits = case.mask_logits.float()
+    reject, borders, accept = (case.map(function, form) for function in ABLATIONS[1:])
+    reject = torch.where(borders, reject.clamp(max=case.parameters.border_score), reject)
+    if case.parameters.variant in ('product', 'minimum'):
+        case.parameters = dataclasses.replace(case.parameters, variant='geometric')
+    for weight, expected in ((0, accept), (1, reject)):
+        if case.parameters.anomalous_queries:
+            found = case.map(score_map, form, reject_weight=weight)
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@given(cases(variants=FUSED), st.floats(0.01, 0.99))
+def test_what_asks_for_both_lies_between_the_parts_and_is_0_where_one_is(case, weight):
+    case.parameters = dataclasses.replace(case.parameters, reject_weight=weight)
+    reject = case.map(score_map, variant='paper', reject_weight=1)
+    accept = case.map(accept_map)
+    if not case.parameters.anomalous_queries:
+        torch.testing.assert_close(case.map(score_map), reject)
+        return
+    least, most = torch.minimum(reject, accept), torch.maximum(reject, accept)
+    product, minimum, geometric = (
+        case.map(score_map, variant=variant) for variant in ('product', 'minimum', 'geometric')
     )
-    torch.testing.assert_close(case.map(score_map, reject_weight=1), reject)
-    if case.parameters.anomalous_queries:
-        torch.testing.assert_close(case.map(score_map, reject_weight=0), accept)
+    assert (product <= minimum + 1e-6).all()
+    torch.testing.assert_close(minimum, least, rtol=0, atol=1e-6)
+    assert (geometric >= least - 1e-6).all()
+    assert (geometric <= most + 1e-6).all()
+    half = case.map(score_map, variant='geometric', reject_weight=0.5)
+    torch.testing.assert_close(half**2, product, rtol=0, atol=1e-5)
 
 
-@given(cases(), fractions, fractions)
+@given(cases(), st.floats(0, 5))
+def test_more_of_an_anomalous_mask_never_lowers_the_score(case, more):
+    # An anomalous query that has no part in reject raises accept alone.
+    parameters, classes = case.parameters, case.class_logits
+    anomalous = set(parameters.anomalous_queries) - set(parameters.ground_queries)
+    void = classes.argmax(-1) == classes.shape[-1] - 1
+    alone = [query for query in anomalous if void[:, query].all()]
+    before = case.map(score_map)
+    case.mask_logits[:, alone] += more
+    assert (case.map(score_map) >= before - 1e-6).all()
+
+
+@given(cases(variants=('paper', *FUSED)), st.floats(0, 5))
+def test_more_of_an_inlier_mask_never_raises_the_score(case, more):
+    selections = select_queries(case.class_logits, case.parameters)
+    anomalous = set(case.parameters.anomalous_queries)
+    inlier = set.intersection(*(set(s.inlier) for s in selections)) - anomalous
+    before = case.map(score_map)
+    case.mask_logits[:, sorted(inlier)] += more
+    assert (case.map(score_map) <= before + 1e-6).all()
+
+
+@given(cases(variants=FUSED))
+def test_frames_without_inlier_queries_are_judged_by_accept(case):
+    case.class_logits[..., -1] = case.class_logits.amax(-1) + 1
+    case.parameters = dataclasses.replace(
+        case.parameters, ground_queries=(), anomalous_queries=(0,), reject_weight=0.25
+    )
+    accept = case.map(accept_map).double()
+    expected = accept**0.75 if case.parameters.variant == 'geometric' else accept
+    torch.testing.assert_close(case.map(score_map).double(), expected, rtol=0, atol=1e-6)
+
+
+@given(cases(variants=('paper', 'reference_code')), fractions, fractions)
 def test_more_reject_weight_moves_the_score_towards_reject(case, first, second):
     less, more = sorted((first, second))
     reject = case.map(score_map, reject_weight=1)
@@ -290,6 +369,19 @@ def test_lower_thresholds_never_raise_reject_nor_remove_borders(case, first, sec
     low_borders = case.map(border_mask, border_threshold=low)
     high_borders = case.map(border_mask, border_threshold=high)
     assert (low_borders | ~high_borders).all()
+
+
+@pytest.mark.parametrize('spread', [1e2, 1e3, 3e4])
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_float32_is_exact_for_logits_far_apart(spread, variant):
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randn(8, 20, 30, generator=generator) * spread
+    classes = torch.randn(8, 5, generator=generator) * 3
+    parameters = ScoringParameters((0, 5), (2,), border_threshold=1, variant=variant)
+    exact = score_map(masks.double(), classes, (150, 200), parameters)
+    for form in ('torch', 'auto'):
+        score = score_map(masks, classes, (150, 200), parameters, form=form)
+        torch.testing.assert_close(score, exact, rtol=0, atol=1e-5)
 
 
 def test_inputs_stay_as_they_were_and_need_no_gradient():

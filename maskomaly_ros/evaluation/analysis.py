@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,13 @@ from maskomaly_ros.evaluation.methods import check_methods
 from maskomaly_ros.evaluation.metrics import ImageSummary, PixelMetrics, PixelResult
 from maskomaly_ros.html import Cell, Column, Markup
 from maskomaly_ros.networks import MaskPrediction, Network
-from maskomaly_ros.scoring import ScoringParameters, accept_map, border_mask, reject_map
+from maskomaly_ros.scoring import (
+    ScoringParameters,
+    accept_map,
+    border_mask,
+    join_maps,
+    reject_map,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -280,9 +286,9 @@ def _part_by_count(
     yield reject
     accept = torch.zeros_like(reject)
     for query in queries:
-        alone = ScoringParameters(anomalous_queries=(query,), variant=parameters.variant)
+        alone = replace(parameters, anomalous_queries=(query,))
         accept = torch.maximum(accept, accept_map(*inputs, alone, extent=extent))
-        yield accept.lerp(reject, parameters.reject_weight)
+        yield join_maps(reject, accept, alone)
 
 
 @dataclass(frozen=True)

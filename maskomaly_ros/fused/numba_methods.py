@@ -37,6 +37,7 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
+from maskomaly_ros.fused.numba_functions import log, log1p
 
 SUMS: Final = (
     'eam',
@@ -220,25 +221,6 @@ def _exp(value: np.float32) -> Any:
 
 
 @njit(**OPTIONS)
-def _log1p_by_atanh(value: np.float32) -> Any:
-    """Return log(1 + value) for −0.4 <= value <= 0.5."""
-    z = value / (_f4(2) + value)
-    q = z * z
-    series = _f4(1 / 7) + q * (_f4(1 / 9) + q * _f4(1 / 11))
-    return _f4(_f4(2) * z * (_f4(1) + q * (_f4(1 / 3) + q * (_f4(1 / 5) + q * series))))
-
-
-@njit(**OPTIONS)
-def _log(value: np.float32) -> Any:
-    """Return log(value) for a normal, positive number."""
-    bits = np.float32(value).view(np.int32)
-    # Shifted so that the mantissa lies around 1, from 0.7 to 1.4.
-    exponent = np.int32(np.int32(bits - np.int32(0x3F350000)) >> np.int32(23))
-    mantissa = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
-    return _f4(_f4(exponent) * _f4(math.log(2)) + _log1p_by_atanh(mantissa - _f4(1)))
-
-
-@njit(**OPTIONS)
 def _expm1(value: np.float32) -> Any:
     """Return exp(value) − 1 for |value| <= 0.5."""
     series = _f4(1 / 24) + value * (_f4(1 / 120) + value * (_f4(1 / 720) + value * _f4(1 / 5040)))
@@ -389,7 +371,7 @@ def _semantic_scores(
         _softmax_sums(semantic, largest, sums, products)
         scale = _f4(1 / math.log(max(classes, 2)))
         for x in range(_COLUMNS):
-            logarithm = _log(sums[x])
+            logarithm = log(sums[x])
             scores[3, x] = one - one / sums[x]
             scores[5, x] = -(largest[x] + logarithm)
             scores[6, x] = (logarithm - products[x] / sums[x]) * scale
@@ -401,7 +383,7 @@ def _semantic_scores(
                 sums[x] += _expm1((semantic[c, x] - largest[x]) * inverse)
         share = _f4(1 / classes)
         for x in range(_COLUMNS):
-            scores[8, x] = temperature * _log1p_by_atanh(sums[x] * share)
+            scores[8, x] = temperature * log1p(sums[x] * share)
 
 
 @njit(**OPTIONS)

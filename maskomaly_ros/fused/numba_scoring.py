@@ -24,10 +24,13 @@ the least and the largest mask pixel below the block. That leaves out most of th
 
 In a typical block three of two dozen queries are left, and nothing larger than a block is held.
 
-The largest m · w is found as the least 1 / (m · w) = (1 + exp(−logit)) / w, which spares a
-division for every query and pixel. Pixels between the same two columns of the mask are kept
-apart, each in a plane with those of the same rank in other gaps, so that sampling reads and writes
-whole vectors; they take their places again when the score is written.
+The largest m · w is found by the least odds (1 − m · w) / (m · w), which are
+(1 − w) / w + exp(−logit) / w: without a division for every query and pixel, and exact where m · w
+is next to 0 or to 1, so that powers of reject and accept are, too.
+
+Pixels between the same two columns of the mask are kept apart, each in a plane with those of the
+same rank in other gaps, so that sampling reads and writes whole vectors; they take their places
+again when the score is written.
 
 Masks are sampled in float32 where that is exact to 1e-5, and in float64 where logits are far
 apart or a pixel is so near the border threshold that rounding could decide it.
@@ -42,7 +45,7 @@ import functools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -53,45 +56,46 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
+from maskomaly_ros.fused.numba_functions import exp2, log2
 
 if TYPE_CHECKING:
-    from maskomaly_ros.scoring import Axis, QuerySelection
+    from maskomaly_ros.scoring import Axis, Fusion
 
 _ROWS: Final = 32  # height of a block in output pixels, about ...
 _COLUMNS: Final = 128  # ... and its width: bounds are tight and rows still fill vector registers
 _VECTOR: Final = 16  # pixels that a processor computes at once, at most
-# A product m · w below 1e-7 is taken for 0.
-_LARGEST_COST: Final = 1e7
+# A product m · w below 1e-7 is taken for 0, but where a root is drawn of it.
+_LARGEST_ODDS: Final = 1e7
 _NOTHING: Final = np.float32(3e38)
 # exp(−logit) = 2 ** (_TO_POWER · logit)
 _TO_POWER: Final = -math.log2(math.e)
-_LARGEST_POWER: Final = 120.0  # of two that is a float32, with a margin
 # Powers up to here (logits up to 66) are mixed in float32: wrong by 4e-5 at most, 7e-6 of a mask.
 _LARGEST_PLAIN: Final = 96.0
+# Odds beyond 2 ** ±_LARGEST_PLAIN are kept as 2 ** 96 · (1 + log2(odds) − 96) and its inverse: in
+# the range of float32 whatever the logits, in the same order, and their logarithm can be had.
+_PLAIN_ODDS: Final = 2.0**_LARGEST_PLAIN
+_FARTHEST: Final = 1e8  # beyond this powers of two are all the same
 _HUGE: Final = 1e30  # differences of powers beyond this may not be a float32
 _ROUNDING: Final = 1e-6  # of mixing in float32, as a part of the largest power; safely
 
 _f4 = np.float32
-# 2 ** f for |f| <= 0.5: the polynomial of least relative error, 1e-7
-_POLYNOMIAL: Final = (
-    _f4(1.000000071654018),
-    _f4(0.6931469670909182),
-    _f4(0.24022119727201688),
-    _f4(0.055507132232384425),
-    _f4(0.009675541245863397),
-    _f4(0.0013276488147019937),
-)
-_ROUND: Final = _f4(1.5 * 2**23)  # added to a small number, leaves the nearest integer in its bits
+
+
+FUSIONS: Final = ('sum', 'geometric', 'product', 'minimum')
+"""The ways to join reject and accept; compiled code knows them by their place."""
 
 
 def score(
     masks: Tensor,
-    selection: QuerySelection,
+    inlier: Tensor,
+    border_makers: Tensor,
+    anomalous: Tensor,
     rows: Axis,
     columns: Axis,
     border_logit: float,
-    border_score: float,
+    fusion: Fusion,
     reject_weight: float,
+    border_score: float,
 ) -> Tensor:
     """Return the score of one frame.
 
@@ -100,39 +104,52 @@ def score(
 
     Args:
         masks: Mask logits [N, h, w] on the CPU; float16, bfloat16 or float32.
-        selection: Queries with their weights.
+        inlier: log((1 − w) / w) of every query's weight w in reject, float64 [N]; infinity leaves
+            it out.
+        border_makers: Whether overlaps of a query make borders, bool [N].
+        anomalous: The same as inlier, of the weights in accept.
         rows: Where the rows of the output lie among those of the masks, float64.
         columns: Likewise for columns.
         border_logit: Logit above which a mask takes part in a border.
+        fusion: How reject and accept are joined.
+        reject_weight: Weight of reject; for a geometric mean neither 0 nor 1.
         border_score: Most that reject may be on a border.
-        reject_weight: Weight of reject.
 
     Returns:
         float32 [H, W].
 
     """
-    queries = selection.queries
+    against_inlier, against_anomalous = (part.numpy() * -_TO_POWER for part in (inlier, anomalous))
+    makers = border_makers.numpy()
+    queries = np.flatnonzero(makers | (np.minimum(against_inlier, against_anomalous) < math.inf))
     # Not by torch, which wants it aligned: glibc's malloc then looks for a place larger than it
     # needs, passes over the one that the last score map left, and the heap grows.
     result = torch.from_numpy(np.empty((len(rows.lower), len(columns.lower)), np.float32))
-    if not queries:
-        return result.fill_(reject_weight)
-    indices = np.array(queries)
+    if not len(queries):
+        return result.fill_(reject_weight if fusion == 'sum' else 0)
+    indices = queries
     if masks.dtype != torch.float32 or not masks.is_contiguous():
-        masks, indices = masks[queries].float(), np.arange(len(queries))
+        masks = masks[torch.from_numpy(queries)].float().contiguous()
+        indices = np.arange(len(queries))
+    # Of accept nothing is left out that a root would make more than 1e-7.
+    nothing = _LARGEST_ODDS
+    if fusion == 'geometric':
+        nothing = _odds_of_power.py_func(-math.log2(1e-7) / (1 - reject_weight))
     row_gaps = _Gaps.between(rows, _ROWS)
     arguments = (
         masks.detach().numpy(),
         indices,
-        np.array([_cost(selection.inlier, query) for query in queries]),
-        np.array([query in selection.border_makers for query in queries]),
-        np.array([_cost(selection.anomalous, query) for query in queries]),
+        against_inlier[queries],
+        makers[queries],
+        against_anomalous[queries],
         tuple(row_gaps),
         tuple(_Gaps.between(columns, _COLUMNS)),
         tuple(_Planes.of(columns)),
         border_logit * _TO_POWER,
-        1 / (1 - border_score) if border_score < 1 else math.inf,
-        _f4(reject_weight),
+        border_score / (1 - border_score) if border_score < 1 else math.inf,
+        nothing,
+        FUSIONS.index(fusion),
+        reject_weight,
         result.numpy(),
     )
     _share(lambda block: _score_block_row(block, *arguments), range(len(row_gaps.blocks) - 1))
@@ -218,12 +235,6 @@ class _Planes(NamedTuple):
         return cls(np.array(slots), table, table.astype(np.float32), np.array(in_line), slot_of)
 
 
-def _cost(weights: Mapping[int, float], query: int) -> float:
-    """Return 1 / w, which is infinite for queries that have no weight."""
-    weight = weights.get(query, 0.0)
-    return 1 / weight if weight > 0 else math.inf
-
-
 def _share(work: Callable[[int], object], items: range) -> None:
     """Do work on every item, in the calling thread and as many more as torch may use."""
     left = deque(items)
@@ -252,16 +263,6 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 # Logits are sampled as powers, so a power is low where a mask is high. The functions below take
 # whole arrays and indices, because a slice costs as much as a dozen pixels.
-
-
-@njit(**OPTIONS)
-def _exp2(power: np.float32) -> np.float32:
-    c0, c1, c2, c3, c4, c5 = _POLYNOMIAL
-    rounded = power + _ROUND
-    f = power - (rounded - _ROUND)
-    fraction = c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * c5))))
-    exponent = np.int32(np.float32(rounded).view(np.int32) << np.int32(23))
-    return np.int32(np.float32(fraction).view(np.int32) + exponent).view(np.float32)
 
 
 @njit(**OPTIONS)
@@ -300,21 +301,48 @@ def _sample(
 
 
 @njit(**OPTIONS)
-def _lower_costs(
+def _lower_odds(
     powers: NDArray[np.float32],
     uppers: NDArray[np.int64],
     lowers: NDArray[np.int64],
     weights: NDArray[np.float32],
-    cost: np.float32,
+    against: np.float32,
+    factor: np.float32,
     least: NDArray[np.float32],
 ) -> None:
-    """Lower least to (1 + exp(−logit)) · cost."""
+    """Lower least to against + exp(−logit) · factor."""
     height, slots = least.shape
     for y in range(height):
         upper, lower, weight = uppers[y], lowers[y], weights[y]
         for x in range(slots):
             power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
-            least[y, x] = min(least[y, x], cost + cost * _exp2(power))
+            least[y, x] = min(least[y, x], against + factor * exp2(power))
+
+
+@njit(**OPTIONS)
+def _lower_far_odds(
+    powers: NDArray[np.float32], against: np.float32, least: NDArray[np.float32]
+) -> None:
+    """Lower least to against + 2 ** power, on the scale of odds that are far from 1."""
+    height, slots = least.shape
+    for y in range(height):
+        for x in range(slots):
+            near = min(max(powers[y, x], _f4(-_LARGEST_PLAIN)), _f4(_LARGEST_PLAIN))
+            beyond = max(powers[y, x] - _f4(_LARGEST_PLAIN), _f4(0))
+            odds = (against + exp2(near)) * (_f4(1) + beyond)
+            least[y, x] = min(least[y, x], odds)
+
+
+@njit(**OPTIONS)
+def _lower_extreme_odds(
+    powers: NDArray[np.float32], against_power: float, least: NDArray[np.float32]
+) -> None:
+    """Lower least to 2 ** against_power + 2 ** power, where either may be out of float32."""
+    height, slots = least.shape
+    for y in range(height):
+        for x in range(slots):
+            power = _add_powers(against_power, np.float64(powers[y, x]))
+            least[y, x] = min(least[y, x], _f4(_odds_of_power(power)))
 
 
 @njit(**OPTIONS)
@@ -359,15 +387,16 @@ def _mix(
     uppers: NDArray[np.int64],
     lowers: NDArray[np.int64],
     weights: NDArray[np.float64],
+    factor_power: float,
     mixed: NDArray[np.float32],
 ) -> None:
-    """Mix what float32 cannot, and bring it into the range of exponentials."""
+    """Mix what float32 cannot, and multiply by 2 ** factor_power."""
     height, slots = mixed.shape
     for y in range(height):
         upper, lower, weight = uppers[y], lowers[y], weights[y]
         for x in range(slots):
             power = powers[upper, x] + (powers[lower, x] - powers[upper, x]) * weight
-            mixed[y, x] = _f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER))
+            mixed[y, x] = _f4(min(max(power + factor_power, -_FARTHEST), _FARTHEST))
 
 
 @njit(**OPTIONS)
@@ -437,19 +466,88 @@ def _range_of_columns(
 
 
 @njit(**OPTIONS)
-def _cost_at(power: float, cost: float) -> float:
-    exp = _exp2(_f4(min(max(power, -_LARGEST_POWER), _LARGEST_POWER)))
-    return (1 + np.float64(exp)) * cost
+def _add_powers(one: float, other: float) -> float:
+    """Return log2(2 ** one + 2 ** other)."""
+    difference = abs(one - other)
+    return max(one, other) + math.log2(1 + 2**-difference) if difference < 1e3 else max(one, other)
+
+
+@njit(**OPTIONS)
+def _odds_of_power(power: float) -> float:
+    """Return odds of 2 ** power, on the scale that keeps those far from 1."""
+    if power > _LARGEST_PLAIN:
+        return _PLAIN_ODDS * (1 + min(power, _FARTHEST) - _LARGEST_PLAIN)
+    if power < -_LARGEST_PLAIN:
+        return 1 / (_PLAIN_ODDS * (1 - max(power, -_FARTHEST) - _LARGEST_PLAIN))
+    return float(2.0**power)
+
+
+@njit(**OPTIONS)
+def _odds_at(power: float, against_power: float, factor_power: float) -> float:
+    """Return the odds that a query gives where its logit is this."""
+    shifted = power + factor_power
+    if abs(shifted) < _LARGEST_PLAIN - 1 and abs(against_power) < _LARGEST_PLAIN - 1:
+        return np.float64(exp2(_f4(shifted))) + np.float64(exp2(_f4(against_power)))
+    return _odds_of_power(_add_powers(against_power, shifted))
 
 
 @njit(**OPTIONS)
 def _most_promising(expected: NDArray[np.float64], best: NDArray[np.float64], limit: float) -> int:
-    """Return the query of least expected cost that may fall below the limit, or −1."""
+    """Return the query of least expected odds that may fall below the limit, or −1."""
     found = -1
     for i in range(len(expected)):
         if best[i] < limit and (found < 0 or expected[i] < expected[found]):
             found = i
     return found
+
+
+@njit(**OPTIONS)
+def _log2_share(odds: np.float32) -> Any:
+    """Return log2 of odds / (1 + odds), by odds on the scale that keeps those far from 1."""
+    near = max(odds, _f4(1 / _PLAIN_ODDS))
+    beyond = max(_f4(1 / _PLAIN_ODDS) / odds - _f4(1), _f4(0))
+    return log2(near / (_f4(1) + near)) - beyond
+
+
+@njit(**OPTIONS)
+def _log2_rest(odds: np.float32) -> Any:
+    """Return log2 of 1 / (1 + odds), likewise."""
+    near = min(odds, _f4(_PLAIN_ODDS))
+    beyond = max(odds * _f4(1 / _PLAIN_ODDS) - _f4(1), _f4(0))
+    return -log2(_f4(1) + near) - (beyond if odds < _NOTHING else _f4(1e30))
+
+
+@njit(**OPTIONS)
+def _fuse(
+    inlier: NDArray[np.float32],
+    anomalous: NDArray[np.float32],
+    y: int,
+    fusion: int,
+    reject_weight: np.float32,
+    accept_weight: np.float32,
+    fused: NDArray[np.float32],
+) -> None:
+    """Join reject and accept of one row, given the odds of reject and against accept."""
+    one = _f4(1)
+    if fusion == 0:
+        for x in range(len(fused)):
+            reject = inlier[y, x] / (one + inlier[y, x])
+            fused[x] = reject_weight * reject + accept_weight / (one + anomalous[y, x])
+    elif fusion == 1:
+        lowest = _f4(-120)
+        for x in range(len(fused)):
+            reject = reject_weight * max(_log2_share(inlier[y, x]), _f4(-1e30))
+            accept = accept_weight * _log2_rest(anomalous[y, x])
+            power = reject + accept
+            fused[x] = exp2(max(power, lowest)) if power > lowest else _f4(0)
+    elif fusion == 2:
+        for x in range(len(fused)):
+            reject = inlier[y, x] / (one + inlier[y, x])
+            fused[x] = reject / (one + anomalous[y, x])
+    else:
+        for x in range(len(fused)):
+            reject = inlier[y, x] / (one + inlier[y, x])
+            fused[x] = min(reject, one / (one + anomalous[y, x]))
 
 
 _AXIS = (types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1])
@@ -476,7 +574,9 @@ _AXIS = (types.int64[::1], types.int64[::1], types.int64[::1], types.float64[::1
         ),
         types.float64,
         types.float64,
-        types.float32,
+        types.float64,
+        types.int64,
+        types.float64,
         types.float32[:, ::1],
     )
 )
@@ -484,23 +584,24 @@ def _score_block_row(
     block_row: int,
     masks: NDArray[np.float32],
     queries: NDArray[np.int64],
-    inlier_costs: NDArray[np.float64],
+    against_inlier: NDArray[np.float64],
     is_border_maker: NDArray[np.bool_],
-    anomalous_costs: NDArray[np.float64],
+    against_anomalous: NDArray[np.float64],
     row_gaps: tuple[NDArray[Any], ...],
     column_gaps: tuple[NDArray[Any], ...],
     planes: tuple[NDArray[Any], ...],
     border_power: float,
-    border_cost: float,
-    reject_weight: np.float32,
+    border_odds: float,
+    nothing: float,
+    fusion: int,
+    reject_weight: float,
     result: NDArray[np.float32],
 ) -> None:
     """Write one row of blocks of the result."""
     gap_uppers, gap_lowers, gap_tops, all_weights, block_rows = row_gaps
     all_lefts, all_rights, gap_starts, _, blocks = column_gaps
     all_slots, slot_weights, plain_slot_weights, all_in_line, slot_of = planes
-    one = _f4(1)
-    border_cost = min(border_cost, np.float64(_NOTHING))
+    border_odds = min(border_odds, np.float64(_NOTHING))
 
     # Which lines of the masks each row lies between
     begin, end = block_rows[block_row], block_rows[block_row + 1]
@@ -510,7 +611,6 @@ def _score_block_row(
     plain_weights = weights.astype(np.float32)
     uppers = np.empty(height, np.int64)
     lowers = np.empty(height, np.int64)
-    themselves = np.arange(height)
     lines = np.empty(2 * (end - begin), np.int64)
     used = 0
     for gap in range(begin, end):
@@ -533,6 +633,10 @@ def _score_block_row(
     high = np.empty(count, np.float64)
     best = np.empty(count, np.float64)
     expected = np.empty(count, np.float64)
+    factors = np.empty((2, count), np.float64)  # log2 of 1 / w
+    for i in range(count):
+        factors[0, i] = _add_powers(0.0, against_inlier[i])
+        factors[1, i] = _add_powers(0.0, against_anomalous[i])
 
     for block in range(len(blocks) - 1):
         lefts = all_lefts[blocks[block] : blocks[block + 1]]
@@ -570,8 +674,8 @@ def _score_block_row(
         limit = np.float64(_NOTHING)
         inlier[:] = _NOTHING
         if surely >= 2:
-            limit = border_cost
-            inlier[:] = _f4(border_cost)
+            limit = border_odds
+            inlier[:] = _f4(border_odds)
         elif surely + varying >= 2:
             first[:] = -math.inf if surely else math.inf
             second[:] = math.inf
@@ -610,24 +714,25 @@ def _score_block_row(
                         )
                         _count_below(exact_powers, uppers, lowers, weights, border_power, second)
                 second *= -1
-                limit = _place_borders(second, -1.5, _f4(border_cost), inlier)
+                limit = _place_borders(second, -1.5, _f4(border_odds), inlier)
             else:
-                limit = _place_borders(second, border_power, _f4(border_cost), inlier)
+                limit = _place_borders(second, border_power, _f4(border_odds), inlier)
 
         anomalous[:] = _NOTHING
         for accept in range(2):
-            costs = anomalous_costs if accept else inlier_costs
+            against = against_anomalous if accept else against_inlier
             found = anomalous if accept else inlier
-            limit = _LARGEST_COST if accept else min(limit, _LARGEST_COST)
+            limit = nothing if accept else min(limit, _LARGEST_ODDS)
             for i in range(count):
                 best[i] = math.inf
-                if costs[i] < limit:
-                    best[i] = _cost_at(low[i], costs[i])
-                    expected[i] = _cost_at((low[i] + high[i]) / 2, costs[i])
+                if against[i] < math.inf:
+                    middle = (low[i] + high[i]) / 2
+                    best[i] = _odds_at(low[i], against[i], factors[accept, i])
+                    expected[i] = _odds_at(middle, against[i], factors[accept, i])
             i = _most_promising(expected, best, limit)
             while i >= 0:
-                cost = _f4(costs[i])
-                if max(-low[i], high[i]) <= _LARGEST_PLAIN:
+                factor = factors[accept, i]
+                if max(-low[i], max(high[i], 0.0) + factor) <= _LARGEST_PLAIN:
                     _sample(
                         masks,
                         queries[i],
@@ -639,7 +744,15 @@ def _score_block_row(
                         _f4(_TO_POWER),
                         powers,
                     )
-                    _lower_costs(powers, uppers, lowers, plain_weights, cost, found)
+                    _lower_odds(
+                        powers,
+                        uppers,
+                        lowers,
+                        plain_weights,
+                        _f4(2.0 ** against[i]),
+                        _f4(2.0**factor),
+                        found,
+                    )
                 else:
                     _sample(
                         masks,
@@ -652,8 +765,11 @@ def _score_block_row(
                         _TO_POWER,
                         exact_powers,
                     )
-                    _mix(exact_powers, uppers, lowers, weights, second)
-                    _lower_costs(second, themselves, themselves, plain_weights, cost, found)
+                    _mix(exact_powers, uppers, lowers, weights, factor, second)
+                    if factor <= 60 and against[i] >= -70:
+                        _lower_far_odds(second, _f4(2.0 ** against[i]), found)
+                    else:
+                        _lower_extreme_odds(second, against[i], found)
                 best[i] = math.inf
                 i = _most_promising(expected, best, limit)
                 if i >= 0:
@@ -663,8 +779,14 @@ def _score_block_row(
         left = np.uintp(gap_starts[blocks[block]])
         right = np.uintp(gap_starts[blocks[block + 1]])
         for y in range(height):
-            for x in range(slots):
-                reject = one - one / inlier[y, x]
-                scratch[x] = reject_weight * reject + (one - reject_weight) / anomalous[y, x]
+            _fuse(
+                inlier,
+                anomalous,
+                y,
+                fusion,
+                _f4(reject_weight),
+                _f4(1 - reject_weight),
+                scratch,
+            )
             for x in range(left, right):
                 result[top + y, x] = scratch[slot_of[x]]

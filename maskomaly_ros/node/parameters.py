@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -47,6 +47,7 @@ from maskomaly_ros.parameters import (
     temporal_parameters,
 )
 from maskomaly_ros.refinement.temporal import FILTERS, TemporalParameters
+from maskomaly_ros.scoring import Variant
 
 Type = Parameter.Type
 
@@ -214,8 +215,9 @@ _DECLARATIONS = {
     ),
     'variant': _Declaration(
         Type.STRING,
-        'The published algorithm or the program of its authors.',
-        choices=('paper', 'reference_code'),
+        'The published algorithm, the program of its authors, or another way to join reject and '
+        'accept.',
+        choices=get_args(Variant),
     ),
     'obstacle_threshold': _Declaration(
         Type.DOUBLE, 'Score above which a pixel is an obstacle.', limits=_FRACTION

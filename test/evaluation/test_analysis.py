@@ -21,7 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import cv2
 import numpy as np
@@ -42,7 +42,7 @@ from maskomaly_ros.evaluation.calibration import calibrate
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.networks import MaskPrediction
-from maskomaly_ros.scoring import ScoringParameters, score_map
+from maskomaly_ros.scoring import ScoringParameters, Variant, score_map
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -75,7 +75,7 @@ def test_specialised_is_who_answers_often_enough_with_one_class() -> None:
     assert answers.specialised(1.0, 0.1).tolist() == [True, False, False, False, False]
 
 
-@pytest.mark.parametrize('variant', ['paper', 'reference_code'])
+@pytest.mark.parametrize('variant', get_args(Variant))
 @pytest.mark.parametrize('weight', [0.0, 0.6, 1.0])
 def test_score_of_every_number_of_queries_is_that_of_the_definition(
     variant: Any, weight: float

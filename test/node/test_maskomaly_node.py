@@ -331,6 +331,11 @@ def test_parameters_change_while_it_runs(ros: Any) -> None:
         == ''
     )
     np.testing.assert_array_equal(pixels(results(4)[1])[..., 0], 255 - BOX)
+    # What asks for both finds nothing: where the road is, it is no anomaly.
+    for number, variant in enumerate(('geometric', 'product', 'minimum'), start=5):
+        assert set_parameters(ros, variant=variant, reject_weight=0.5) == ''
+        assert not pixels(results(number)[1]).any()
+    assert 'mine' in set_parameters(ros, variant='mine')
 
 
 BAD = [
