@@ -81,11 +81,13 @@ EXTRAS = {
         'ros-ament-package',
         'ros-builtin-interfaces',
         'ros-diagnostic-msgs',
+        'ros-geometry-msgs',
         'ros-lifecycle-msgs',
         'ros-rcl-interfaces',
         'ros-rosgraph-msgs',
         'ros-sensor-msgs',
         'ros-std-msgs',
+        'ros-visualization-msgs',
     ],
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics

@@ -38,7 +38,7 @@ from maskomaly_ros import visualization
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize, Network, load_network
 from maskomaly_ros.networks.preprocessing import check_frames
-from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries
 from maskomaly_ros.scoring import ScoringParameters, score_map, warm_up
 
@@ -84,6 +84,7 @@ class Detection:
         score_tensor: score map, float32 [H, W] in [0, 1], 1 = anomalous, on the network's device.
         config: the configuration it was made with.
         timings: seconds spent on the batch that this frame was part of, by stage.
+        known: the components, where more is known of them than the mask says.
 
     """
 
@@ -91,6 +92,7 @@ class Detection:
     score_tensor: Tensor
     config: DetectorConfig
     timings: dict[str, float]
+    known: Components | None = None
 
     @cached_property
     def score(self) -> NDArray[np.float32]:
@@ -99,7 +101,15 @@ class Detection:
 
     def with_score(self, score: NDArray[np.float32]) -> Detection:
         """Return the detection that another score map of the same frame gives."""
-        return replace(self, score_tensor=torch.from_numpy(score))
+        return replace(self, score_tensor=torch.from_numpy(score), known=None)
+
+    def with_components(self, components: Components) -> Detection:
+        """Return the detection with more known of its obstacles, such as ids."""
+        detection = replace(self, known=components)
+        for name in ('score', 'mask', 'mask_tensor'):  # computed and downloaded once
+            if name in self.__dict__:
+                detection.__dict__[name] = self.__dict__[name]
+        return detection
 
     @cached_property
     def mask(self) -> NDArray[np.uint8]:
@@ -109,14 +119,30 @@ class Detection:
         return obstacle_search.obstacle_mask(self.score, self.config.obstacle_threshold)
 
     @cached_property
-    def obstacles(self) -> tuple[Obstacle, ...]:
-        """The 8-connected components of the mask, largest first."""
-        return obstacle_search.find_obstacles(
+    def components(self) -> Components:
+        """The obstacles, and which pixels are whose."""
+        if self.known is not None:
+            return self.known
+        return obstacle_search.find_components(
             self.score, self.mask, self.config.minimum_obstacle_area
         )
 
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """The 8-connected components of the mask, largest first."""
+        return self.components.obstacles
+
     def overlay(self, opacity: float = 0.5) -> NDArray[np.uint8]:
-        """Return the frame with the score in colour and obstacles outlined, RGB [H, W, 3]."""
+        """Return the frame with the score in colour and obstacles outlined, RGB [H, W, 3].
+
+        Ids and ranges stand beside the obstacles where they are known.
+        """
+        picture = self._blended(opacity)
+        if self.known is not None:
+            visualization.write_labels(picture, self.known.obstacles)
+        return picture
+
+    def _blended(self, opacity: float) -> NDArray[np.uint8]:
         if self.mask_tensor is None:
             return visualization.overlay(self.frame, self.score, self.mask, opacity)
         with torch.inference_mode():

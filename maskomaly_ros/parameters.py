@@ -27,9 +27,12 @@ from typing import Any
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.ground import CameraPose, LocatorParameters
 from maskomaly_ros.networks import InputSize
+from maskomaly_ros.refinement.refine import RefinementParameters
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalParameters
+from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scoring import ScoringParameters
 from maskomaly_ros.yaml_files import read_yaml
 
@@ -68,7 +71,39 @@ DEFAULTS: Mapping[str, Any] = {
     'temporal_window': 3,
     'temporal_max_gap': 1.0,
     'minimum_obstacle_frames': 1,
+    'track_obstacles': True,
+    'track_patience': 1.0,
+    'camera_info_topics': [''],
+    'target_frame': 'base_link',
+    'ground_height': 0.0,
+    'camera_height': [0.0],
+    'camera_pitch': [0.0],
+    'camera_roll': [0.0],
+    'max_range': 60.0,
+    'pitch_uncertainty': 0.01,
+    'depth_topics': [''],
+    'depth_tolerance': 0.05,
 }
+
+
+@dataclass(frozen=True)
+class GroundSettings:
+    """Where to look for the place of one camera.
+
+    Attributes:
+        info_topic: of its calibration; empty for the one beside its pictures.
+        depth_topic: of depth images aligned with its pictures; empty for none.
+        mounting: its pose over level ground; None asks TF.
+        target_frame: frame of the vehicle, z up, to ask TF for.
+        ground_height: z of the ground in that frame, in metres.
+
+    """
+
+    info_topic: str = ''
+    depth_topic: str = ''
+    mounting: CameraPose | None = None
+    target_frame: str = 'base_link'
+    ground_height: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,6 +123,7 @@ class LoadSettings:
         input_size: None for the checkpoint's own.
         road_regions: of each camera, see `Region`; empty where no camera has one.
         ego_regions: likewise.
+        grounds: of each camera.
 
     """
 
@@ -102,6 +138,7 @@ class LoadSettings:
     frame_size: tuple[int, int] | None = None
     road_regions: tuple[str, ...] = ()
     ego_regions: tuple[str, ...] = ()
+    grounds: tuple[GroundSettings, ...] = ()
 
 
 def read_parameters(path: str | Path) -> dict[str, Any]:
@@ -161,6 +198,7 @@ def load_settings(values: Mapping[str, Any]) -> LoadSettings:
         frame_size=frame if all(frame) else None,
         road_regions=_regions(values, 'road_regions', len(topics)),
         ego_regions=_regions(values, 'ego_regions', len(topics)),
+        grounds=_grounds(values, len(topics)),
     )
 
 
@@ -190,6 +228,30 @@ def temporal_parameters(values: Mapping[str, Any]) -> TemporalParameters:
         max_gap=values['temporal_max_gap'],
         minimum_frames=values['minimum_obstacle_frames'],
     )
+
+
+def refinement_parameters(values: Mapping[str, Any]) -> RefinementParameters:
+    """Return how these values of parameters refine detections.
+
+    Raises:
+        MaskomalyError: a value is out of range.
+
+    """
+    # Obstacles that were not there often enough are held back before they are followed.
+    tracking = TrackingParameters(patience=values['track_patience'])
+    return RefinementParameters(
+        temporal_parameters(values), tracking if values['track_obstacles'] else None
+    )
+
+
+def locator_parameters(values: Mapping[str, Any]) -> LocatorParameters:
+    """Return what these values of parameters believe of places.
+
+    Raises:
+        MaskomalyError: a value is out of range.
+
+    """
+    return LocatorParameters(values['max_range'], values['pitch_uncertainty'])
 
 
 def load_detector(settings: LoadSettings) -> Detector:
@@ -260,14 +322,37 @@ def configure(detector: Detector, given: Mapping[str, Any]) -> None:
 def _regions(values: Mapping[str, Any], name: str, cameras: int) -> tuple[str, ...]:
     """Return the regions of all cameras; nothing where none has one."""
     regions = tuple(values[name] or ())
-    if not any(regions):
-        return ()
-    if len(regions) != cameras:
-        raise MaskomalyError(
-            f'{name} has {len(regions)} entries for {cameras} camera topics; give one for each, '
-            "'' for a camera without"
+    return _per_camera(regions, name, cameras, '') if any(regions) else ()
+
+
+def _grounds(values: Mapping[str, Any], cameras: int) -> tuple[GroundSettings, ...]:
+    names = 'camera_info_topics', 'depth_topics', 'camera_height', 'camera_pitch', 'camera_roll'
+    columns = [
+        _per_camera(tuple(values[name] or ()), name, cameras, '' if 'topics' in name else 0.0)
+        for name in names
+    ]
+    return tuple(
+        GroundSettings(
+            info,
+            depth,
+            CameraPose.mounted(height, pitch, roll) if height else None,
+            values['target_frame'],
+            values['ground_height'],
         )
-    return regions
+        for info, depth, height, pitch, roll in zip(*columns, strict=True)
+    )
+
+
+def _per_camera(given: tuple[Any, ...], name: str, cameras: int, none: Any) -> tuple[Any, ...]:
+    """Return one value a camera; without any, that of none for all."""
+    if not any(given):
+        return (none,) * cameras
+    if len(given) != cameras:
+        raise MaskomalyError(
+            f'{name} has {len(given)} entries for {cameras} camera topics; give one for each, '
+            f'{none!r} for a camera without'
+        )
+    return given
 
 
 def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -39,6 +39,16 @@ def camera_namespace(topic: str) -> str:
     return image_topic(topic).rpartition('/')[0]
 
 
+def camera_info_topic(topic: str) -> str:
+    """Return where image_transport has the calibration of a camera topic."""
+    return f'{camera_namespace(topic)}/camera_info'
+
+
+def is_rectified(topic: str) -> bool:
+    """Return whether pictures are rectified, as image_proc names them: `image_rect_color`."""
+    return image_topic(topic).rpartition('/')[2].startswith('image_rect')
+
+
 def outputs_of(topic: str) -> str:
     """Return where the results of a camera topic are published, such as `/front/anomaly`."""
     return f'{camera_namespace(topic)}/anomaly'

@@ -32,11 +32,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.obstacles import Obstacle
 
 if TYPE_CHECKING:
     from torch import Tensor  # images come without it
 
-__all__ = ['caption', 'colorize', 'contact_sheet', 'overlay', 'overlay_on_device', 'score_scale']
+__all__ = [
+    'caption',
+    'colorize',
+    'contact_sheet',
+    'label',
+    'overlay',
+    'overlay_on_device',
+    'score_scale',
+    'write_labels',
+]
 
 Image = NDArray[np.uint8]
 
@@ -56,6 +66,7 @@ _BACKGROUND: Final = (24, 24, 24)
 _TEXT: Final = (240, 240, 240)
 _FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 _SMALLEST_SCALE: Final = 160
+_MOST_LABELS: Final = 40  # of the largest obstacles; noise has thousands
 _BAND: Final = 64  # rows
 
 
@@ -155,6 +166,41 @@ def overlay_on_device(
         blended = torch.where(ring > 0, blended.new_tensor(color), blended)
         inside = grown
     return blended.clamp_(max=255).to(torch.uint8)
+
+
+def label(obstacle: Obstacle) -> str:
+    """Return what is known of an obstacle beside its score, in a few letters; may be empty."""
+    parts = [] if obstacle.id is None else [f'#{obstacle.id}']
+    if obstacle.range is not None:
+        parts.append(f'{obstacle.range:.1f} m')
+    return ' '.join(parts)
+
+
+def write_labels(image: Image, obstacles: Sequence[Obstacle]) -> None:
+    """Write the label of each obstacle above its box, or below where there is no room, in place.
+
+    Args:
+        image: RGB uint8 [H, W, 3], contiguous.
+        obstacles: Largest first; the largest 40 are labelled.
+
+    """
+    height, width = image.shape[:2]
+    letter = max(8, round(height / 60))
+    thickness = max(1, round(letter / 8))
+    scale = cv2.getFontScaleFromHeight(_FONT, letter, thickness)
+    for obstacle in obstacles[:_MOST_LABELS]:
+        text = label(obstacle)
+        if not text:
+            continue
+        room = int(cv2.getTextSize(text, _FONT, scale, thickness)[0][0])
+        left = max(0, min(obstacle.x, width - room - thickness))
+        base = obstacle.y - letter // 2
+        if base < letter + thickness:
+            base = min(obstacle.y + obstacle.height + 2 * letter, height - thickness)
+        for color, extra in ((_RIM, 2 * thickness), (_OUTLINE, 0)):
+            cv2.putText(
+                image, text, (left, base), _FONT, scale, color, thickness + extra, cv2.LINE_AA
+            )
 
 
 def caption(image: Image, text: str) -> Image:

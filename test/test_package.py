@@ -58,7 +58,7 @@ DISTRIBUTIONS = {
     'yaml': 'pyyaml',
 }
 # In distributions of ROS only, not among its wheels.
-WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'vision_msgs'}
+WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'tf2_ros', 'vision_msgs'}
 # Backends, profilers and yardsticks that are used where somebody has installed them.
 OPTIONAL = {'detectron2', 'mask2former', 'road_anomaly_benchmark', 'triton'}
 OUTER_PARTS = {

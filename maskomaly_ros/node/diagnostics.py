@@ -162,6 +162,7 @@ class Diagnostics:
             'clock': seen.clock or 'OK',
             'publishers': seen.publishers,
             'results wanted': 'yes' if camera.outputs.are_wanted else 'no',
+            'places': 'off' if camera.ground is None else camera.ground.state,
         }
         return DiagnosticStatus(
             level=max(condition.level for condition in found),

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 
     from maskomaly_ros.detector import Detector
     from maskomaly_ros.node.camera import CameraStream
+    from maskomaly_ros.node.transforms import Transforms
     from maskomaly_ros.node.worker import Camera, Worker
-    from maskomaly_ros.parameters import LoadSettings
+    from maskomaly_ros.parameters import GroundSettings, LoadSettings
 
 
 class MaskomalyNode(LifecycleNode):
@@ -86,6 +87,7 @@ class MaskomalyNode(LifecycleNode):
         self._camera_subscriptions: list[Subscription] = []
         self._worker: Worker | None = None
         self._problem = ''
+        self._transforms: Transforms | None = None
         self._device_is_lost = self.create_guard_condition(self._recover)
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._change_state_if_possible
@@ -139,7 +141,10 @@ class MaskomalyNode(LifecycleNode):
             self.get_logger().error(f'cannot activate:\n{traceback.format_exc()}')
             self._problem = f'cannot activate: {error!r}'
             return TransitionCallbackReturn.ERROR
-        return super().on_activate(state)
+        result = super().on_activate(state)
+        for camera in self._cameras:
+            camera.outputs.announce(self._settings.live)
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; waits for the batch that the network is busy with."""
@@ -180,6 +185,9 @@ class MaskomalyNode(LifecycleNode):
         for subscription in self._camera_subscriptions:
             self.destroy_subscription(subscription)
         self._camera_subscriptions = []
+        for camera in self._cameras:
+            if camera.ground is not None:
+                camera.ground.stop()
         if self._worker is not None and not self._worker.stop(timeout):
             return False
         self._worker = None
@@ -187,9 +195,11 @@ class MaskomalyNode(LifecycleNode):
 
     def _configure(self) -> None:
         from maskomaly_ros.node.camera import CameraStream
+        from maskomaly_ros.node.ground import CameraGround
         from maskomaly_ros.node.outputs import Outputs
         from maskomaly_ros.node.worker import Camera
         from maskomaly_ros.parameters import read_regions
+        from maskomaly_ros.refinement.refine import Refiner
 
         load = self._settings.load
         regions = read_regions(load)
@@ -197,8 +207,13 @@ class MaskomalyNode(LifecycleNode):
         self._settings.attach(detector)
         topics = self._resolve_topics(load.camera_topics)
         _warm_up(detector, load, len(topics))
-        for topic, region in zip(topics, regions, strict=True):
-            camera = Camera(CameraStream(topic), Outputs(self, topic.outputs), region)
+        for topic, region, ground in zip(topics, regions, load.grounds, strict=True):
+            camera = Camera(
+                CameraStream(topic),
+                Outputs(self, topic.outputs),
+                Refiner(region),
+                CameraGround(self, topic.name, ground, self._listen_to_transforms(ground)),
+            )
             self._cameras += (camera,)
         self._detector = detector
         self._diagnostics.watch(detector, load.queries_file, self._cameras)
@@ -208,6 +223,17 @@ class MaskomalyNode(LifecycleNode):
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
             f'{network.precision}, {network.num_queries} queries'
         )
+
+    def _listen_to_transforms(self, ground: GroundSettings) -> Transforms | None:
+        """Return what knows where a camera is; None where nobody has to be asked, or can be."""
+        from maskomaly_ros.node.transforms import Transforms
+
+        if ground.mounting is None and self._transforms is None:
+            try:
+                self._transforms = Transforms(self)
+            except MaskomalyError as error:
+                self.get_logger().debug(str(error))
+        return self._transforms if ground.mounting is None else None
 
     def _activate(self) -> None:
         from maskomaly_ros.node.worker import Worker
@@ -231,6 +257,9 @@ class MaskomalyNode(LifecycleNode):
         for camera in self._cameras:
             camera.outputs.destroy()
         self._cameras = ()
+        if self._transforms is not None:
+            self._transforms.close()
+        self._transforms = None
         self._detector = None
         memory.give_back()
 
@@ -242,7 +271,9 @@ class MaskomalyNode(LifecycleNode):
         clock = self.get_clock()
         for camera in self._cameras:
             camera.stream.restart()
-            camera.filter.reset()
+            camera.refiner.reset()
+            if camera.ground is not None:
+                camera.ground.start()
 
         self._camera_subscriptions = [
             self.create_subscription(

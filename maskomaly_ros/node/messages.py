@@ -19,8 +19,9 @@ Pictures are RGB in here and BGR on topics, as viewers expect them.
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import cv2
@@ -32,15 +33,7 @@ from std_msgs.msg import Header
 
 from maskomaly_ros import encodings
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.obstacles import Obstacle
-
-try:
-    from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
-except ImportError:
-    Detection2DArray = None
-
-# Type of the obstacles topic; None where vision_msgs is not installed.
-ObstaclesMessage: type | None = Detection2DArray
+from maskomaly_ros.interfaces import Message
 
 # What every version of cv_bridge converts to colour.
 _CV_BRIDGE_ENCODINGS = frozenset(
@@ -124,20 +117,40 @@ def jpeg_message(picture: NDArray[np.uint8], quality: int, header: Header) -> Co
     return message
 
 
-def obstacles_message(obstacles: Iterable[Obstacle], header: Header) -> Any:
-    """Return obstacles as a `vision_msgs/Detection2DArray`; the score is the mean score."""
-    message = Detection2DArray(header=header)
-    for obstacle in obstacles:
-        hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = 'obstacle'
-        hypothesis.hypothesis.score = obstacle.mean_score
-        detection = Detection2D(header=header, results=[hypothesis])
-        detection.bbox.center.position.x = obstacle.x + obstacle.width / 2
-        detection.bbox.center.position.y = obstacle.y + obstacle.height / 2
-        detection.bbox.size_x = float(obstacle.width)
-        detection.bbox.size_y = float(obstacle.height)
-        message.detections.append(detection)
-    return message
+@functools.cache
+def message_class(name: str) -> type | None:
+    """Return the class of a type such as `std_msgs/msg/Header`; None if it is not installed."""
+    package, _, kind = name.split('/')
+    try:
+        found: type | None = getattr(importlib.import_module(f'{package}.msg'), kind, None)
+    except ImportError:
+        return None
+    return found
+
+
+def to_ros(message: Message) -> Any:
+    """Return a message of rclpy with the fields of ours.
+
+    Raises:
+        MaskomalyError: its package is not installed.
+
+    """
+    kind = message_class(message.type)
+    if kind is None:
+        raise MaskomalyError(f'{message.type} is not installed')
+    filled = kind()
+    for name, value in message.fields.items():
+        if isinstance(value, bytes):
+            getattr(filled, name).frombytes(value)
+        else:
+            setattr(filled, name, _converted(value))
+    return filled
+
+
+def _converted(value: Any) -> Any:
+    if isinstance(value, Message):
+        return to_ros(value)
+    return [_converted(item) for item in value] if isinstance(value, list) else value
 
 
 def _image(pixels: NDArray[Any], encoding: str, header: Header) -> Image:

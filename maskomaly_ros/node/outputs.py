@@ -19,12 +19,19 @@ from __future__ import annotations
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from maskomaly_ros import interfaces
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.ground import Located
 from maskomaly_ros.node import messages
 from maskomaly_ros.node.parameters import LiveSettings
+
+# What cannot be told without following obstacles, and without knowing where they are.
+NEED_IDS = frozenset(
+    {'obstacles', 'points', 'markers', 'annotations', 'overlay', 'overlay/compressed'}
+)
+NEED_PLACES = NEED_IDS - {'obstacles'}
 
 
 class Outputs:
@@ -37,37 +44,71 @@ class Outputs:
     """
 
     def __init__(self, node: LifecycleNode, namespace: str) -> None:
-        types: dict[str, type] = {
-            'heatmap': Image,
-            'mask': Image,
-            'overlay': Image,
-            'overlay/compressed': CompressedImage,
-        }
-        if messages.ObstaclesMessage is not None:
-            types['obstacles'] = messages.ObstaclesMessage
         self._node = node
+        types = {name: messages.message_class(kind) for name, kind in interfaces.TYPES.items()}
         self._publishers: dict[str, LifecyclePublisher] = {
             name: node.create_lifecycle_publisher(
-                message_type,
+                kind,
                 f'{namespace}/{name}',
-                _qos(),
+                _qos(name),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for name, message_type in types.items()
+            for name, kind in types.items()
+            if kind is not None
         }
+        self._label_info = self._publishers.pop('label_info', None)
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The outputs that somebody listens to."""
+        return frozenset(n for n, p in self._publishers.items() if p.get_subscription_count())
 
     @property
     def are_wanted(self) -> bool:
         """Whether somebody listens to any of the topics."""
-        return any(p.get_subscription_count() for p in self._publishers.values())
+        return bool(self.wanted)
 
-    def publish(self, detection: Detection, header: Header, settings: LiveSettings) -> None:
-        """Publish what somebody listens to under the header of the frame, the mask first."""
-        wanted = {name for name, p in self._publishers.items() if p.get_subscription_count()}
+    def announce(self, settings: LiveSettings) -> None:
+        """Say what the values of the mask mean, to those who come later too."""
+        if self._label_info is not None:
+            threshold = settings.detector.obstacle_threshold
+            message = interfaces.label_info_message(Header(), threshold)
+            self._label_info.publish(messages.to_ros(message))
+
+    def publish(
+        self,
+        detection: Detection,
+        header: Header,
+        settings: LiveSettings,
+        located: Located | None = None,
+    ) -> None:
+        """Publish what somebody listens to under the header of the frame, the mask first.
+
+        Args:
+            detection: in the frame.
+            header: of the frame.
+            settings: how to encode it.
+            located: where the obstacles are; None leaves out what says so.
+
+        """
+        wanted = self.wanted
         if 'mask' in wanted:
             self._publish('mask', messages.mask_message(detection.mask, header))
+        if located is not None:
+            head = interfaces.header(header.stamp, located.frame or header.frame_id)
+            if 'points' in wanted:
+                message = interfaces.points_message(located, head)
+                self._publish('points', messages.to_ros(message))
+            if 'markers' in wanted:
+                self._publish(
+                    'markers', messages.to_ros(interfaces.markers_message(located, head))
+                )
         if 'obstacles' in wanted:
-            self._publish('obstacles', messages.obstacles_message(detection.obstacles, header))
+            message = interfaces.obstacles_message(detection.obstacles, header)
+            self._publish('obstacles', messages.to_ros(message))
+        if 'annotations' in wanted:
+            message = interfaces.annotations_message(detection.components, header.stamp)
+            self._publish('annotations', messages.to_ros(message))
         if 'heatmap' in wanted:
             encoding = settings.heatmap_encoding
             self._publish('heatmap', messages.heatmap_message(detection.score, encoding, header))
@@ -81,20 +122,27 @@ class Outputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
-        for publisher in self._publishers.values():
-            self._node.destroy_lifecycle_publisher(publisher)
-        self._publishers = {}
+        for publisher in (*self._publishers.values(), self._label_info):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+        self._publishers, self._label_info = {}, None
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)
 
 
-def _qos() -> QoSProfile:
+def _qos(name: str) -> QoSProfile:
     """Return a profile of its own for each publisher, as overrides are written into it.
 
     Reliable, because whoever listens wants every result, and shallow, because an old one is of
-    no use.
+    no use; but for what is said only once.
     """
+    if name == 'label_info':
+        return QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
     return QoSProfile(
         depth=2, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.VOLATILE
     )

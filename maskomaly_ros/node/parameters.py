@@ -37,6 +37,7 @@ from rclpy.parameter import Parameter
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.ground import LocatorParameters
 from maskomaly_ros.networks import BACKENDS
 from maskomaly_ros.node.health import Limits
 from maskomaly_ros.parameters import (
@@ -44,9 +45,11 @@ from maskomaly_ros.parameters import (
     calibrated_values,
     detector_config,
     load_settings,
-    temporal_parameters,
+    locator_parameters,
+    refinement_parameters,
 )
-from maskomaly_ros.refinement.temporal import FILTERS, TemporalParameters
+from maskomaly_ros.refinement.refine import RefinementParameters
+from maskomaly_ros.refinement.temporal import FILTERS
 from maskomaly_ros.scoring import Variant
 
 Type = Parameter.Type
@@ -63,7 +66,9 @@ class LiveSettings:
         jpeg_quality: 1 to 100.
         max_image_pixels: larger frames are refused.
         limits: from when on a camera is in trouble.
-        temporal: how score maps are steadied.
+        refinement: what becomes of detections.
+        locator: what is believed of places.
+        depth_tolerance: seconds between a frame and its depth image.
 
     """
 
@@ -73,7 +78,9 @@ class LiveSettings:
     jpeg_quality: int
     max_image_pixels: int
     limits: Limits
-    temporal: TemporalParameters
+    refinement: RefinementParameters
+    locator: LocatorParameters
+    depth_tolerance: float
 
 
 @dataclass(frozen=True)
@@ -285,6 +292,78 @@ _DECLARATIONS = {
         1,
         limits=(1, 255),
     ),
+    'track_obstacles': _Declaration(
+        Type.BOOL, 'Follow obstacles from frame to frame, so that their ids last.', True
+    ),
+    'track_patience': _Declaration(
+        Type.DOUBLE,
+        'Seconds for which an obstacle may be out of sight and keep its id.',
+        1.0,
+        limits=_SECONDS,
+    ),
+    'camera_info_topics': _Declaration(
+        Type.STRING_ARRAY,
+        "Of each camera topic, that of its calibration; '': camera_info beside it.",
+        [''],
+        needs_loading=True,
+    ),
+    'target_frame': _Declaration(
+        Type.STRING,
+        'Frame of the vehicle, z up, in which places are given; TF must know the camera in it.',
+        'base_link',
+        pattern=r'.*\S.*',
+        needs_loading=True,
+    ),
+    'ground_height': _Declaration(
+        Type.DOUBLE,
+        'Metres of the ground above the origin of target_frame.',
+        0.0,
+        limits=(-100.0, 100.0),
+        needs_loading=True,
+    ),
+    'camera_height': _Declaration(
+        Type.DOUBLE_ARRAY,
+        'Of each camera topic, metres above the ground; 0: ask TF.',
+        [0.0],
+        needs_loading=True,
+    ),
+    'camera_pitch': _Declaration(
+        Type.DOUBLE_ARRAY,
+        'Of each camera topic, radians by which it looks down, where camera_height is given.',
+        [0.0],
+        needs_loading=True,
+    ),
+    'camera_roll': _Declaration(
+        Type.DOUBLE_ARRAY,
+        'Of each camera topic, radians by which its right side is lower, where camera_height is '
+        'given.',
+        [0.0],
+        needs_loading=True,
+    ),
+    'max_range': _Declaration(
+        Type.DOUBLE,
+        'Metres from the camera, along the ground, beyond which no point is published.',
+        60.0,
+        limits=(0.1, 1000.0),
+    ),
+    'pitch_uncertainty': _Declaration(
+        Type.DOUBLE,
+        'Standard deviation in radians of the angle between camera and ground.',
+        0.01,
+        limits=(0.0, 0.5),
+    ),
+    'depth_topics': _Declaration(
+        Type.STRING_ARRAY,
+        "Of each camera topic, that of aligned depth images (16UC1 mm, 32FC1 m); '': none.",
+        [''],
+        needs_loading=True,
+    ),
+    'depth_tolerance': _Declaration(
+        Type.DOUBLE,
+        'Seconds between the stamps of a frame and of the depth image that belongs to it.',
+        0.05,
+        limits=(0.0, 10.0),
+    ),
     'max_age': _Declaration(
         Type.DOUBLE,
         'Frames that are older by their stamp, in seconds, are not processed; 0: any age.',
@@ -443,7 +522,9 @@ class Parameters:
             jpeg_quality=values['jpeg_quality'],
             max_image_pixels=values['max_image_pixels'],
             limits=Limits(**{field.name: values[field.name] for field in fields(Limits)}),
-            temporal=temporal_parameters(values),
+            refinement=refinement_parameters(values),
+            locator=locator_parameters(values),
+            depth_tolerance=values['depth_tolerance'],
         )
         return load, live
 

@@ -33,13 +33,12 @@ from std_msgs.msg import Header
 from maskomaly_ros.detector import Detection, Detector
 from maskomaly_ros.errors import MaskomalyError, in_words
 from maskomaly_ros.node.camera import CameraStream
+from maskomaly_ros.node.ground import CameraGround
 from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.messages import decode_frame
-from maskomaly_ros.node.outputs import Outputs
+from maskomaly_ros.node.outputs import NEED_IDS, NEED_PLACES, Outputs
 from maskomaly_ros.node.parameters import LiveSettings
-from maskomaly_ros.refinement.refine import refine
-from maskomaly_ros.refinement.regions import Region
-from maskomaly_ros.refinement.temporal import TemporalFilter
+from maskomaly_ros.refinement.refine import Refiner
 
 _Result = TypeVar('_Result')
 
@@ -50,12 +49,31 @@ class Camera:
 
     stream: CameraStream
     outputs: Outputs
-    region: Region = field(default_factory=Region)
-    filter: TemporalFilter = field(default_factory=TemporalFilter)
+    refiner: Refiner = field(default_factory=Refiner)
+    ground: CameraGround | None = None
 
-    def finish(self, detection: Detection, stamp: int, settings: LiveSettings) -> Detection:
-        """Return a detection with its score confined to the region and steadied over time."""
-        return refine(detection, stamp, self.region, self.filter, settings.temporal)
+    def finish(self, detection: Detection, header: Header, settings: LiveSettings) -> None:
+        """Refine a detection, and publish what somebody listens to."""
+        wanted = self.outputs.wanted
+        refinement = settings.refinement
+        if not wanted & NEED_IDS:
+            refinement = replace(refinement, tracking=None)
+        stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
+        detection = self.refiner.apply(detection, stamp, refinement)
+        located = None
+        if self.ground is not None and wanted & NEED_PLACES:
+            height, width = detection.frame.shape[:2]
+            located = self.ground.locate(
+                detection.components,
+                header,
+                (height, width),
+                settings.locator,
+                settings.depth_tolerance,
+            )
+        if located is not None:
+            components = replace(detection.components, obstacles=located.obstacles)
+            detection = detection.with_components(components)
+        self.outputs.publish(detection, header, settings, located)
 
 
 @dataclass(frozen=True)
@@ -258,8 +276,8 @@ class Worker:
                 is_compressed=stream.topic.is_compressed,
                 max_pixels=settings.max_image_pixels,
             )
-            if camera.region:  # before the network has worked in vain
-                camera.region.inside((picture.shape[0], picture.shape[1]))
+            if camera.refiner.region:  # before the network has worked in vain
+                camera.refiner.region.inside((picture.shape[0], picture.shape[1]))
         except Exception as error:  # whatever a library makes of what a camera sends
             reason = str(error) if isinstance(error, MaskomalyError) else repr(error)
             stream.mark_bad(reason)
@@ -307,8 +325,7 @@ class Worker:
         stamp = frame.header.stamp.sec * 10**9 + frame.header.stamp.nanosec
 
         def publish() -> None:
-            finished = frame.camera.finish(detection, stamp, settings)
-            frame.camera.outputs.publish(finished, frame.header, settings)
+            frame.camera.finish(detection, frame.header, settings)
 
         result = self._attempt(publish)
         if isinstance(result, _Failure):

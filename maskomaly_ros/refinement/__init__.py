@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What follows the score: regions that do not count, filters over time."""
+"""What follows the score: regions that do not count, filters over time, tracking."""

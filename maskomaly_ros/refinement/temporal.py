@@ -84,6 +84,31 @@ class TemporalParameters:
         return self.filter == 'none' and self.minimum_frames == 1
 
 
+class SceneWatch:
+    """Notices cuts: pictures of one camera that have nothing to do with the one before."""
+
+    def __init__(self) -> None:
+        self.thumbnail: NDArray[np.uint8] | None = None
+
+    def is_cut(self, frame: NDArray[np.uint8], cut: float) -> bool:
+        """Take the next frame, RGB uint8 [H, W, 3]; return whether it begins a new scene.
+
+        Args:
+            frame: the picture.
+            cut: see `TemporalParameters`.
+
+        """
+        # Every n-th pixel first, as averaging all of a large frame takes longer than the filter.
+        sparse = np.ascontiguousarray(frame[:: max(1, frame.shape[0] // 144), ::4])
+        grey = cv2.cvtColor(sparse, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA)
+        before, self.thumbnail = self.thumbnail, np.asarray(small, np.uint8)
+        if before is None:
+            return True
+        difference = np.abs(self.thumbnail.astype(np.int16) - before).mean() / 255
+        return bool(difference > cut)
+
+
 class TemporalFilter:
     """Steadies the score maps of one camera.
 
@@ -98,14 +123,14 @@ class TemporalFilter:
     def reset(self) -> None:
         """Forget all maps so far."""
         self._stamp: int | None = None
-        self._thumbnail: NDArray[np.uint8] | None = None
+        self._scenes = SceneWatch()
         self._mean: NDArray[np.float32] | None = None
         self._maps: deque[NDArray[np.float32]] = deque()
         self._ages: NDArray[np.uint8] | None = None
 
     def save(self) -> dict[str, NDArray[Any]]:
         """Return what it remembers of the frames so far, for `restore`."""
-        kept: dict[str, Any] = {'stamp': self._stamp, 'thumbnail': self._thumbnail}
+        kept: dict[str, Any] = {'stamp': self._stamp, 'thumbnail': self._scenes.thumbnail}
         kept |= {'mean': self._mean, 'ages': self._ages}
         kept |= {f'map{i}': score for i, score in enumerate(self._maps)}
         return {name: np.asarray(value) for name, value in kept.items() if value is not None}
@@ -114,7 +139,7 @@ class TemporalFilter:
         """Go on where another filter with the same parameters was saved."""
         self._parameters = parameters
         self._stamp = int(kept['stamp']) if 'stamp' in kept else None
-        self._thumbnail, self._mean = kept.get('thumbnail'), kept.get('mean')
+        self._scenes.thumbnail, self._mean = kept.get('thumbnail'), kept.get('mean')
         self._ages = kept.get('ages')
         count = sum(1 for name in kept if name.startswith('map'))
         self._maps = deque(kept[f'map{i}'] for i in range(count))
@@ -149,9 +174,9 @@ class TemporalFilter:
         if parameters.is_off:
             return score
         if self._is_new_scene(score, frame, stamp):
-            thumbnail = self._thumbnail
+            scenes = self._scenes
             self.reset()
-            self._thumbnail = thumbnail
+            self._scenes = scenes
         self._stamp = stamp
         if parameters.filter == 'exponential':
             score = self._running_mean(score)
@@ -164,21 +189,14 @@ class TemporalFilter:
     def _is_new_scene(
         self, score: NDArray[np.float32], frame: NDArray[np.uint8], stamp: int
     ) -> bool:
-        # Every n-th pixel first, as averaging all of a large frame takes longer than the filter.
-        sparse = np.ascontiguousarray(frame[:: max(1, frame.shape[0] // 144), ::4])
-        grey = cv2.cvtColor(sparse, cv2.COLOR_RGB2GRAY)
-        small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA)
-        thumbnail = np.asarray(small, np.uint8)
-        before, self._thumbnail = self._thumbnail, thumbnail
-        if before is None or self._stamp is None:
+        is_cut = self._scenes.is_cut(frame, self._parameters.cut)
+        if self._stamp is None:
             return True
         sizes = [m.shape for m in (self._mean, self._ages, *list(self._maps)[:1]) if m is not None]
-        gap = stamp - self._stamp
-        difference = np.abs(thumbnail.astype(np.int16) - before).mean() / 255
         return bool(
-            any(size != score.shape for size in sizes)
-            or not 0 <= gap <= self._parameters.max_gap * 1e9
-            or difference > self._parameters.cut
+            is_cut
+            or any(size != score.shape for size in sizes)
+            or not 0 <= stamp - self._stamp <= self._parameters.max_gap * 1e9
         )
 
     def _running_mean(self, score: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Regions and temporal filters of a replay's cameras, applied as the node applies them."""
+"""Regions, filters and trackers of a replay's cameras, applied as the node applies them."""
 
 from __future__ import annotations
 
@@ -26,16 +26,15 @@ import numpy as np
 from maskomaly_ros.detector import Detection
 from maskomaly_ros.drives.source import SourceFrame
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.parameters import load_settings, read_regions, temporal_parameters
-from maskomaly_ros.refinement.refine import refine
+from maskomaly_ros.parameters import load_settings, read_regions, refinement_parameters
+from maskomaly_ros.refinement.refine import Refiner
 from maskomaly_ros.refinement.regions import Region
-from maskomaly_ros.refinement.temporal import TemporalFilter
 from maskomaly_ros.replay.journal import Part
 from maskomaly_ros.topics import absolute_topic, outputs_of
 
 
 class Refinements:
-    """The region and the temporal filter of each camera.
+    """The region, the temporal filter and the tracker of each camera.
 
     What the filters remember is saved with each part, so that a rerun goes on as if there had been
     no end.
@@ -57,57 +56,63 @@ class Refinements:
 
     def __init__(self, cameras: Iterable[str], values: Mapping[str, Any], folder: Path) -> None:
         self._folder = folder
-        self._parameters = temporal_parameters(values)
-        self._filters = {camera: TemporalFilter() for camera in cameras}
+        self._parameters = refinement_parameters(values)
+        cameras = tuple(cameras)
         settings = load_settings(values)
         known = {
             outputs_of(absolute_topic(topic)): region
             for topic, region in zip(settings.camera_topics, read_regions(settings), strict=True)
         }
         has_regions = any(known.values())
-        unknown = [camera for camera in self._filters if outputs_of(camera) not in known]
+        unknown = [camera for camera in cameras if outputs_of(camera) not in known]
         if has_regions and unknown:
             raise MaskomalyError(
                 f'road_regions and ego_regions belong to camera_topics '
                 f'{", ".join(settings.camera_topics)}, and {", ".join(unknown)} is not among '
                 "them; name it there, with regions of its own or ''"
             )
-        self._regions = {
-            camera: known[outputs_of(camera)] if has_regions else Region()
-            for camera in self._filters
+        self._refiners = {
+            camera: Refiner(known[outputs_of(camera)] if has_regions else Region())
+            for camera in cameras
         }
-        self.identity = {camera: r.sha256 for camera, r in self._regions.items() if r}
+        self.identity = {c: r.region.sha256 for c, r in self._refiners.items() if r.region}
 
     def __bool__(self) -> bool:
         """Whether anything is changed."""
-        return bool(self.identity) or not self._parameters.is_off
+        return bool(self.identity) or self._remember
+
+    @property
+    def _remember(self) -> bool:
+        """Whether what comes depends on frames before."""
+        return self._parameters.tracking is not None or not self._parameters.temporal.is_off
 
     def check(self, camera: str, frame: SourceFrame) -> None:
         """Raise MaskomalyError where the region of a camera does not fit a frame."""
-        if self._regions[camera]:
-            self._regions[camera].inside((frame.image.shape[0], frame.image.shape[1]))
+        region = self._refiners[camera].region
+        if region:
+            region.inside((frame.image.shape[0], frame.image.shape[1]))
 
     def apply(self, camera: str, frame: SourceFrame, detection: Detection) -> Detection:
         """Return the refined detection in the next frame of a camera."""
         # The node knows the header alone, which may be 0.
         stamp = frame.stamp_ns if frame.message is None else frame.header_ns
-        region, steady = self._regions[camera], self._filters[camera]
-        return refine(detection, stamp, region, steady, self._parameters)
+        return self._refiners[camera].apply(detection, stamp, self._parameters)
 
     def size_bytes(self) -> int:
         """Return how much `save` would write."""
-        return sum(a.nbytes for steady in self._filters.values() for a in steady.save().values())
+        kept = [refiner.save() for refiner in self._refiners.values()]
+        return sum(array.nbytes for arrays in kept for array in arrays.values())
 
     def save(self, number: int) -> Any:
         """Write what the filters remember after a part; return what `restore` needs, for JSON."""
-        if self._parameters.is_off:
+        if not self._remember:
             return None
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / f'{number}.npz'
         arrays: dict[str, Any] = {
             f'{n} {name}': value
-            for n, steady in enumerate(self._filters.values())
-            for name, value in steady.save().items()
+            for n, refiner in enumerate(self._refiners.values())
+            for name, value in refiner.save().items()
         }
         with path.open('wb') as file:
             np.savez(file, **arrays)
@@ -121,15 +126,15 @@ class Refinements:
 
         """
         name = None
-        if parts and not self._parameters.is_off:
+        if parts and self._remember:
             name = parts[-1].files.get(self.name, 'nothing')
             path = self._folder / name
             try:
                 with np.load(path, allow_pickle=False) as arrays:
-                    for n, steady in enumerate(self._filters.values()):
+                    for n, refiner in enumerate(self._refiners.values()):
                         mine = [a for a in arrays.files if a.startswith(f'{n} ')]
-                        kept = {a.partition(' ')[2]: arrays[a] for a in mine}
-                        steady.restore(kept, self._parameters)
+                        kept = {a.partition(' ')[2]: np.array(arrays[a]) for a in mine}
+                        refiner.restore(kept, self._parameters)
             except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
                 raise MaskomalyError(
                     f'{path}, which temporal filters go on with, cannot be read: {error}. '

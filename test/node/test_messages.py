@@ -16,6 +16,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -30,10 +34,10 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from maskomaly_ros import encodings
+from maskomaly_ros import encodings, interfaces
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node import messages
-from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.obstacles import Obstacle, find_components
 
 LIMIT = 1_000_000
 HEADER = Header(stamp=Time(sec=3, nanosec=4), frame_id='front')
@@ -175,28 +179,93 @@ def check_obstacles(message: Any) -> None:
 
 def test_obstacles() -> None:
     pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
-    check_obstacles(through_dds(messages.obstacles_message(OBSTACLES, HEADER)))
+    check_obstacles(through_dds(messages.to_ros(interfaces.obstacles_message(OBSTACLES, HEADER))))
 
 
-def test_obstacles_use_the_fields_of_vision_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
+def record(name: str, *fields: str, **defaults: Any) -> type:
+    """Make a class with the fields of a message."""
+
+    def fill(self: Any) -> None:
+        for field, default in defaults.items():
+            setattr(self, field, default())
+
+    return type(name, (), {'__slots__': (*fields, *defaults), '__init__': fill})
+
+
+def install(monkeypatch: pytest.MonkeyPatch, package: str, *kinds: type) -> None:
+    """Let a package of messages be there that is not."""
+    module = ModuleType(f'{package}.msg')
+    for kind in kinds:
+        setattr(module, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, package, ModuleType(package))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    messages.message_class.cache_clear()
+
+
+@pytest.fixture
+def forget() -> Iterator[None]:
+    yield
+    messages.message_class.cache_clear()
+
+
+@pytest.mark.usefixtures('forget')
+def test_fields_of_vision_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where vision_msgs is not installed, against classes with the fields of its version 4."""
+    point = record('Point2D', 'x', 'y')
+    pose = record('Pose2D', 'theta', position=point)
+    box = record('BoundingBox2D', 'size_x', 'size_y', center=pose)
+    hypothesis = record('ObjectHypothesis', 'class_id', 'score')
+    result = record('ObjectHypothesisWithPose', 'pose', hypothesis=hypothesis)
+    detection = record('Detection2D', 'header', 'id', results=list, bbox=box)
+    array = record('Detection2DArray', 'header', detections=list)
+    entry = record('VisionClass', 'class_id', 'class_name')
+    info = record('LabelInfo', 'header', 'threshold', class_map=list)
+    kinds = (point, pose, box, hypothesis, result, detection, array, entry, info)
+    install(monkeypatch, 'vision_msgs', *kinds)
+    message = messages.to_ros(interfaces.obstacles_message(OBSTACLES, HEADER))
+    check_obstacles(message)
+    assert [d.id for d in message.detections] == ['', '']
+    followed = [replace(OBSTACLES[0], id=12)]
+    message = messages.to_ros(interfaces.obstacles_message(followed, HEADER))
+    assert message.detections[0].id == '12'
 
-    def record(*fields: str, **defaults: Any) -> type:
-        def fill(self: Any, **values: Any) -> None:
-            for name, default in defaults.items():
-                setattr(self, name, default())
-            for name, value in values.items():
-                setattr(self, name, value)
+    message = messages.to_ros(interfaces.label_info_message(HEADER, 0.75))
+    found = {e.class_id: e.class_name for e in message.class_map}
+    assert found == {0: 'ordinary', 255: 'obstacle'}
+    assert message.threshold == 0.75
 
-        return type('Record', (), {'__slots__': (*fields, *defaults), '__init__': fill})
 
-    point = record('x', 'y')
-    pose = record('theta', position=point)
-    box = record('size_x', 'size_y', center=pose)
-    hypothesis = record('class_id', 'score')
-    result = record('pose', hypothesis=hypothesis)
-    monkeypatch.setattr(messages, 'ObjectHypothesisWithPose', result, raising=False)
-    detection = record('header', 'id', results=list, bbox=box)
-    monkeypatch.setattr(messages, 'Detection2D', detection, raising=False)
-    monkeypatch.setattr(messages, 'Detection2DArray', record('header', detections=list))
-    check_obstacles(messages.obstacles_message(OBSTACLES, HEADER))
+def test_a_package_that_is_missing_has_no_classes() -> None:
+    assert messages.message_class('no_such_msgs/msg/Thing') is None
+    with pytest.raises(MaskomalyError, match='no_such_msgs/msg/Thing is not installed'):
+        messages.to_ros(interfaces.Message('no_such_msgs/msg/Thing', {}))
+
+
+@pytest.mark.usefixtures('forget')
+def test_fields_of_foxglove_msgs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outlines go around the obstacle, and the text has id, range and score."""
+    kinds = (
+        record('Point2', 'x', 'y'),
+        record('Color', 'r', 'g', 'b', 'a'),
+        record(
+            'PointsAnnotation', 'timestamp', 'type', 'outline_color', 'fill_color', 'thickness',
+            points=list, outline_colors=list,
+        ),
+        record(
+            'TextAnnotation', 'timestamp', 'position', 'text', 'font_size', 'text_color',
+            'background_color',
+        ),
+        record('ImageAnnotations', circles=list, points=list, texts=list),
+    )  # fmt: skip
+    install(monkeypatch, 'foxglove_msgs', *kinds)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:20, 30:50] = 255
+    components = find_components(np.float32(0.75) * (mask > 0), mask)
+    known = replace(components.obstacles[0], id=3, range=12.34)
+    message = messages.to_ros(
+        interfaces.annotations_message(components.chosen([known]), HEADER.stamp)
+    )
+    (outline,), (text,) = message.points, message.texts
+    assert {(p.x, p.y) for p in outline.points} == {(30, 10), (49, 10), (49, 19), (30, 19)}
+    assert (outline.type, outline.timestamp) == (2, HEADER.stamp)
+    assert (text.text, text.position.x, text.position.y) == ('#3 12.3 m 0.75', 30, 10)

@@ -25,9 +25,13 @@ from maskomaly_ros.share import share_directory
 
 pytest.importorskip('rclpy')
 
-# Published only where vision_msgs is installed; either of the two camera topics is enough; and
-# only newer releases of rclpy have the service.
+# Published only where vision_msgs or foxglove_msgs is installed; TF is listened to where tf2_ros
+# is; either of the two camera topics is enough; and only newer releases of rclpy have the service.
 OPTIONAL = {
+    '/camera/anomaly/annotations',
+    '/camera/anomaly/label_info',
+    '/tf',
+    '/tf_static',
     '/camera/anomaly/obstacles',
     '/camera/image_raw/compressed',
     '/maskomaly/get_type_description',
