@@ -50,9 +50,9 @@ from maskomaly_ros.detector import find_queries
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset, read_file, write_plain
 from maskomaly_ros.evaluation.evaluate import evaluate, score_images
-from maskomaly_ros.evaluation.methods import default_methods
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
 from maskomaly_ros.networks import load_network
+from maskomaly_ros.scores import default_scores
 
 _SCORE_METHOD = 'maskomaly'
 
@@ -104,7 +104,7 @@ def measure_evaluation(
     """Time `evaluate` with all methods on cached outputs, and the reading of its files."""
     network = load_network(checkpoint)
     parameters = find_queries(network, None).scoring_parameters()
-    methods = default_methods(parameters)
+    methods = default_scores(parameters)
     cache = folder / 'outputs'
     console.print('filling the cache', style='dim')
     # This also compiles what is compiled, so that it is not timed.

@@ -86,8 +86,9 @@ def evaluate(
         MaybeStr,
         typer.Option(
             help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, '
-            'reject+borders, reject, accept, baseline, eam, rba, mask2anomaly, max-softmax, '
-            'max-logit, energy, entropy, sml, odin-temperature; or none, for score files alone. '
+            'geometric, product, minimum, reject+borders, reject, accept, baseline, eam, rba, '
+            'mask2anomaly, max-softmax, max-logit, energy, entropy, sml, odin-temperature; or '
+            'none, for score files alone. '
             'Default: all.'
         ),
     ] = None,
@@ -141,9 +142,9 @@ def evaluate(
     from maskomaly_ros.evaluation.evaluate import SemanticEvaluation, class_statistics
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
     from maskomaly_ros.evaluation.evaluate import evaluate_semantics as measure_semantics
-    from maskomaly_ros.evaluation.methods import check_methods, default_methods
     from maskomaly_ros.evaluation.report import network_facts, report_of, semantic_report
     from maskomaly_ros.queries import Queries
+    from maskomaly_ros.scores import check_scores, default_scores
     from maskomaly_ros.scoring import ScoringParameters
 
     datasets = [open_dataset(specification) for specification in dataset]
@@ -161,9 +162,9 @@ def evaluate(
         chosen = (
             [name.strip() for name in methods.split(',')]
             if methods
-            else list(default_methods(parameters))
+            else list(default_scores(parameters))
         )
-        check_methods(chosen, parameters)
+        check_scores(chosen, parameters)
     evaluations: list[Evaluation | SemanticEvaluation] = []
     with progress() as bars:
         found = (

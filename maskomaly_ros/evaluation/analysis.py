@@ -51,10 +51,10 @@ from maskomaly_ros.evaluation.evaluate import (
     no_progress,
     over_images,
 )
-from maskomaly_ros.evaluation.methods import check_methods
 from maskomaly_ros.evaluation.metrics import ImageSummary, PixelMetrics, PixelResult
 from maskomaly_ros.html import Cell, Column, Markup
 from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.scores import check_scores
 from maskomaly_ros.scoring import (
     ScoringParameters,
     accept_map,
@@ -208,7 +208,7 @@ def study(
         raise MaskomalyError(f'most_queries {most_queries} is negative')
     anomalous = dataset.layout.task == 'anomaly'
     if anomalous and methods is not None:
-        check_methods(methods, parameters)
+        check_scores(methods, parameters)
     with TemporaryDirectory(prefix='maskomaly-outputs-') as temporary:
         folder = cache or Path(temporary)
         outputs, name = OutputCache(folder, network), network.name

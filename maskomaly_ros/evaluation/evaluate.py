@@ -31,6 +31,7 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
@@ -41,15 +42,6 @@ from maskomaly_ros.evaluation.datasets import (
     Sample,
     decode_image,
     read_file,
-)
-from maskomaly_ros.evaluation.methods import (
-    METHODS,
-    ClassStatistics,
-    check_methods,
-    class_sums,
-    compute_scores,
-    compute_stored_scores,
-    default_methods,
 )
 from maskomaly_ros.evaluation.metrics import (
     ComponentMetrics,
@@ -68,10 +60,16 @@ from maskomaly_ros.evaluation.metrics import (
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.scores import (
+    ClassStatistics,
+    check_scores,
+    class_sums,
+    compute_scores,
+    default_scores,
+)
 from maskomaly_ros.scoring import ScoringParameters
 
 __all__ = [
-    'METHODS',
     'Evaluation',
     'ImageResult',
     'MethodResult',
@@ -207,7 +205,7 @@ def evaluate(
         network: the network; None where all scores come from files.
         dataset: the images.
         parameters: queries and parameters of Maskomaly.
-        methods: names in `METHODS`; None takes all that the parameters allow.
+        methods: scores in `SCORES`; None takes all that the parameters allow.
         components: whether to find component metrics too. They need the result of the pixel
             metrics, so that the scores, as float16, wait in a temporary folder meanwhile: 2 bytes
             a pixel and method.
@@ -225,8 +223,8 @@ def evaluate(
     """
     check_task(dataset, 'anomaly')
     if methods is None:
-        methods = default_methods(parameters) if network is not None else ()
-    check_methods(methods, parameters)
+        methods = default_scores(parameters) if network is not None else ()
+    check_scores(methods, parameters)
     names = _all_names(methods, scores, network)
     with contextlib.ExitStack() as stack:
         if 'sml' in methods and network is not None and statistics is None:
@@ -249,8 +247,8 @@ def evaluate(
             """Return the summary of each method; of the scores, what was lost by rounding."""
             found: dict[str, RoundedScores] = {}
             if prediction is not None:
-                ours = compute_stored_scores(prediction, parameters, methods, statistics)
-                found |= {name: clip_overflow(score) for name, score in ours.items()}
+                ours = compute_scores(prediction, parameters, methods, statistics)
+                found |= {name: stored_scores(score) for name, score in ours.items()}
             for source in scores:
                 size = label.shape[0], label.shape[1]
                 found[source.method] = round_scores(source.read(sample.name, size))
@@ -299,6 +297,12 @@ def evaluate(
         )
 
 
+def stored_scores(score: Tensor) -> RoundedScores:
+    """Return a score map as it is stored and measured: rounded to float16."""
+    with np.errstate(over='ignore'):  # what becomes infinite is told
+        return clip_overflow(score.cpu().numpy().astype(np.float16))
+
+
 def _all_names(
     methods: Sequence[str], scores: Sequence[ScoreFolder], network: Network | None
 ) -> list[str]:
@@ -341,7 +345,8 @@ def score_images(
         prediction = outputs.read(content) if outputs else None
         if prediction is None:
             prediction = network.predict([image])
-        yield sample, image, label, compute_scores(prediction, parameters, methods, statistics)
+        scores = compute_scores(prediction, parameters, methods, statistics)
+        yield sample, image, label, {name: score.cpu().numpy() for name, score in scores.items()}
 
 
 def class_statistics(

@@ -46,12 +46,12 @@ from maskomaly_ros.evaluation.evaluate import (
     class_statistics,
     score_images,
 )
-from maskomaly_ros.evaluation.methods import ClassStatistics
 from maskomaly_ros.evaluation.metrics import IGNORE, Curve, ImageFigures
 from maskomaly_ros.evaluation.score_files import ScoreFolder
 from maskomaly_ros.html import Cell, Column, Row
 from maskomaly_ros.networks import Network
 from maskomaly_ros.queries import Queries
+from maskomaly_ros.scores import ClassStatistics
 from maskomaly_ros.visualization import overlay
 
 Image = NDArray[np.uint8]

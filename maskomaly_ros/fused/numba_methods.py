@@ -12,18 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""All scores that are compared with each other, on a CPU, in one pass over a frame.
+"""The scores that sum masks over queries, any number of them in one pass over a frame, on a CPU.
 
 The masks are resized once, and each resized mask is put through one sigmoid, whatever the number
-of methods; every method then takes what it needs of the same sums and maxima. Block by block and
+of scores; every score then takes what it needs of the same sums. One of them alone is computed by
+the same instructions, so that it is the same to the last bit. Block by block and
 row by row, so that everything but the inputs and the score maps stays in a processor's cache.
 
 Over a block a resized logit stays between the least and the largest mask pixel below it. A query
-is left out of a block where that shows that it cannot be a maximum, and out of the sums where it
-is less than `_NEGLIGIBLE` of them; a score map is rounded to float16 afterwards, which is 100
-times coarser. Masks are sampled in float64, so that no border depends on rounding.
+is left out of a block where that shows that it is less than `_NEGLIGIBLE` of the sums, or cannot
+be the strongest. Masks are sampled in float64, so that large logits do not lose what is left of
+their difference.
 
-`maskomaly_ros.evaluation.methods` has the formulas, in torch, and is the reference.
+`maskomaly_ros.scores` has the formulas, in torch, and is the reference.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ SUMS: Final = (
     'odin-temperature',
     'baseline',
 )
-"""The methods that are computed here from sums over queries, in the order of `Plan.places`."""
+"""The scores that are computed here, in the order of `Plan.places`."""
 
 LARGEST_TEMPERATURE_RATIO: Final = 0.5
 """Most that N / T may be: the series of ODIN's small differences are exact up to there."""
 
 _ROWS: Final = 16
 _COLUMNS: Final = 64
-_NEGLIGIBLE: Final = 3e-6
+_NEGLIGIBLE: Final = 1e-6
 _f4 = np.float32
 # 2 ** f = sum of (f · ln 2) ** k / k!; seven terms are exact to 2e-7 for |f| <= 0.5.
 _POWERS: Final = tuple(_f4(math.log(2) ** k / math.factorial(k)) for k in range(7))
@@ -77,18 +78,9 @@ Axis = tuple[I8, I8, F8]
 class Plan:
     """What to compute for one frame.
 
-    A score of Maskomaly is λ · min(1 − largest inlier, limit) + (1 − λ) · largest anomalous: one
-    of several running maxima for each of the two, and one of several counts of masks.
-
     Attributes:
         weights: p_n[c] of every query and inlier class, float32 [N, C].
         void: which queries are void, bool [N].
-        maxima: weights of running maxima over m_n · weight, float32 [K, N].
-        makers: which queries make borders, bool [J, N].
-        border_logits: logit above which they do, float64 [J].
-        combined: for each score of Maskomaly its place in the result and the indices of inlier
-            maximum, count of borders and anomalous maximum, −1 for none, int64 [M, 4].
-        factors: its border score and λ, float32 [M, 2].
         places: place in the result of each of `SUMS`, −1 where it is not asked for, int64 [10].
         mean: mean for SML, float32 [C].
         deviation: deviation for SML, float32 [C].
@@ -98,11 +90,6 @@ class Plan:
 
     weights: F4
     void: Flags
-    maxima: F4
-    makers: Flags
-    border_logits: F8
-    combined: I8
-    factors: F4
     places: I8
     mean: F4
     deviation: F4
@@ -115,8 +102,8 @@ def compute(
     rows: Axis,
     columns: Axis,
     number: int,
-) -> NDArray[np.float16]:
-    """Return score maps of one frame, rounded to float16, [number, H, W], on one thread.
+) -> F4:
+    """Return score maps of one frame, float32 [number, H, W], on one thread.
 
     Args:
         masks: mask logits [N, h, w], contiguous.
@@ -126,17 +113,12 @@ def compute(
         number: of score maps.
 
     """
-    result = np.empty((number, len(rows[0]), len(columns[0])), np.uint16)
+    result = np.empty((number, len(rows[0]), len(columns[0])), np.float32)
     _scores(
         masks,
         plan.weights,
         plan.weights.max(1),
         plan.void,
-        plan.maxima,
-        plan.makers,
-        plan.border_logits,
-        plan.combined,
-        plan.factors,
         plan.places,
         plan.mean,
         plan.deviation,
@@ -146,31 +128,25 @@ def compute(
         result,
         np.empty((0, 0)),
     )
-    return result.view(np.float16)
+    return result
 
 
 def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
     """Return number, sum and sum of squares of the largest s_c by its class, float64 [3, C]."""
     count, classes = weights.shape
     sums = np.zeros((3, classes))
-    nothing = np.empty((0, count), np.float32)
     _scores(
         masks,
         weights,
         weights.max(1),
         np.zeros(count, np.bool_),
-        nothing,
-        nothing > 0,
-        np.empty(0),
-        np.empty((0, 4), np.int64),
-        np.empty((0, 2), np.float32),
         np.full(len(SUMS), -1),
         np.arange(classes, dtype=np.float32),
         np.ones(classes, np.float32),
         1.0,
         rows,
         columns,
-        np.empty((0, 0, 0), np.uint16),
+        np.empty((0, 0, 0), np.float32),
         sums,
     )
     return sums
@@ -239,31 +215,9 @@ def _tanh(value: np.float32) -> Any:
 
 
 @njit(**OPTIONS)
-def _store(values: F4, result: NDArray[np.uint16]) -> None:
-    """Round to float16, to even, as numpy does; too large ones become infinite, NaN stays."""
-    for x in range(len(values)):
-        bits = np.float32(values[x]).view(np.int32)
-        magnitude = np.int32(bits & np.int32(0x7FFFFFFF))
-        sign = np.int32(np.int32(bits >> np.int32(16)) & np.int32(0x8000))
-        odd = np.int32(np.int32(magnitude >> np.int32(13)) & np.int32(1))
-        normal = np.int32(
-            np.int32(magnitude - np.int32(0x38000000) + np.int32(0xFFF) + odd) >> np.int32(13)
-        )
-        # Adding 0.5 leaves the bits of a subnormal float16 at the end, rounded by the processor.
-        shifted = np.float32(np.int32(magnitude).view(np.float32) + _f4(0.5))
-        small = np.int32(np.float32(shifted).view(np.int32) - np.int32(0x3F000000))
-        half = small if magnitude < np.int32(0x38800000) else normal
-        half = np.int32(0x7C00) if magnitude >= np.int32(0x477FF000) else half
-        half = np.int32(0x7E00) if magnitude > np.int32(0x7F800000) else half
-        result[x] = np.uint16(half | sign)
-
-
-@njit(**OPTIONS)
-def _mix(
-    upper: NDArray[Any], lower: NDArray[Any], weight: np.floating[Any], mixed: NDArray[Any]
-) -> None:
+def _mix(upper: F8, lower: F8, weight: float, mixed: F4) -> None:
     for x in range(_COLUMNS):
-        mixed[x] = upper[x] + (lower[x] - upper[x]) * weight
+        mixed[x] = _f4(upper[x] + (lower[x] - upper[x]) * weight)
 
 
 @njit(**OPTIONS)
@@ -283,18 +237,6 @@ def _add_eight(masks: F4, first: int, weights: F4, total: F4) -> None:
         total[x] += ((m0[x] * w0 + m1[x] * w1) + (m2[x] * w2 + m3[x] * w3)) + (
             (m4[x] * w4 + m5[x] * w5) + (m6[x] * w6 + m7[x] * w7)
         )
-
-
-@njit(**OPTIONS)
-def _raise(mask: F4, weight: np.float32, largest: F4) -> None:
-    for x in range(_COLUMNS):
-        largest[x] = max(largest[x], mask[x] * weight)
-
-
-@njit(**OPTIONS)
-def _count_above(logits: F8, threshold: float, above: NDArray[np.int32]) -> None:
-    for x in range(_COLUMNS):
-        above[x] += np.int32(logits[x] > threshold)
 
 
 @njit(**OPTIONS)
@@ -387,22 +329,6 @@ def _semantic_scores(
 
 
 @njit(**OPTIONS)
-def _combine(
-    inlier: F4,
-    above: NDArray[np.int32],
-    anomalous: F4,
-    border_score: np.float32,
-    reject_weight: np.float32,
-    out: F4,
-) -> None:
-    one = _f4(1)
-    accept_weight = one - reject_weight
-    for x in range(_COLUMNS):
-        limit = border_score if above[x] >= 2 else one
-        out[x] = reject_weight * min(one - inlier[x], limit) + accept_weight * anomalous[x]
-
-
-@njit(**OPTIONS)
 def _add_class(largest: F4, classes: F4, sums: F8) -> None:
     for x in range(len(largest)):
         value = np.float64(largest[x])
@@ -421,18 +347,13 @@ _F4_1, _F4_2 = types.float32[::1], types.float32[:, ::1]
         _F4_2,
         _F4_1,
         types.boolean[::1],
-        _F4_2,
-        types.boolean[:, ::1],
-        types.float64[::1],
-        types.int64[:, ::1],
-        _F4_2,
         types.int64[::1],
         _F4_1,
         _F4_1,
         types.float64,
         _AXIS,
         _AXIS,
-        types.uint16[:, :, ::1],
+        types.float32[:, :, ::1],
         types.float64[:, ::1],
     )
 )
@@ -441,18 +362,13 @@ def _scores(
     weights: F4,
     class_weights: F4,
     void: Flags,
-    maxima: F4,
-    makers: Flags,
-    border_logits: F8,
-    combined: I8,
-    factors: F4,
     places: I8,
     mean: F4,
     deviation: F4,
     temperature: float,
     rows: Axis,
     columns: Axis,
-    result: NDArray[np.uint16],
+    result: F4,
     sums: F8,
 ) -> None:
     """Write all score maps of a frame, and add up its largest s_c where sums has room for them."""
@@ -466,27 +382,19 @@ def _scores(
     low_mask, high_mask = np.empty(count), np.empty(count)
     least, largest = np.empty(masks.shape[2], np.float32), np.empty(masks.shape[2], np.float32)
     in_sums = np.empty(count, np.bool_)
-    in_maximum = np.empty((len(maxima), count), np.bool_)
-    in_count = np.empty((len(makers), count), np.bool_)
     in_baseline = np.empty(count, np.bool_)
-    surely_above = np.empty(len(makers), np.int32)
     # The mask rows below a block, at the width of the block, for every query that is needed.
     wide_rows = 2
     for top in range(0, height, _ROWS):
         last = min(top + _ROWS, height) - 1
         wide_rows = max(wide_rows, lower_rows[last] - upper_rows[top] + 1)
-    wide = np.zeros((count, wide_rows, _COLUMNS), np.float32)
-    exact_wide = np.zeros((count, wide_rows, _COLUMNS))
+    wide = np.zeros((count, wide_rows, _COLUMNS))
     active = np.empty(count, np.int64)
-    exact = np.empty(_COLUMNS)
     logits, mask = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
     # Masks and weights of the queries in the sums, eight at a time; the last are filled with 0.
     semantic = np.empty((classes + 1, _COLUMNS), np.float32)
     summed = np.zeros((count + 7, _COLUMNS), np.float32)
     summed_weights = np.zeros((classes + 1, count + 7), np.float32)
-    reached = np.empty((len(maxima) + 1, _COLUMNS), np.float32)
-    reached[len(maxima)] = _f4(0)
-    above = np.zeros((len(makers) + 1, _COLUMNS), np.int32)
     strongest, signs = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
     scratch = np.empty((5, _COLUMNS), np.float32)
     scores = np.empty((len(places), _COLUMNS), np.float32)
@@ -513,32 +421,8 @@ def _scores(
             for n in range(count):
                 in_sums[n] = sums_wanted and high_mask[n] * class_weights[n] > negligible
                 in_baseline[n] = baseline >= 0 and high[n] >= strongest_low
-            for k in range(len(maxima)):
-                bound = 0.0
-                for n in range(count):
-                    bound = max(bound, low_mask[n] * maxima[k, n])
-                bound *= 1 - 1e-6
-                for n in range(count):
-                    weight = maxima[k, n]
-                    in_maximum[k, n] = weight > 0 and high_mask[n] * weight >= bound
-            for j in range(len(makers)):
-                surely = perhaps = 0
-                for n in range(count):
-                    in_count[j, n] = (
-                        makers[j, n] and low[n] <= border_logits[j] and high[n] > border_logits[j]
-                    )
-                    perhaps += in_count[j, n]
-                    surely += makers[j, n] and low[n] > border_logits[j]
-                surely_above[j] = surely
-                if surely >= 2 or surely + perhaps < 2:
-                    in_count[j] = False
             for n in range(count):
-                needed = in_sums[n] or in_baseline[n]
-                for k in range(len(maxima)):
-                    needed |= in_maximum[k, n]
-                for j in range(len(makers)):
-                    needed |= in_count[j, n]
-                if not needed:
+                if not in_sums[n] and not in_baseline[n]:
                     continue
                 for row in range(first_row, end_row):
                     _sample_columns(
@@ -546,10 +430,8 @@ def _scores(
                         left_columns[left:right],
                         right_columns[left:right],
                         column_weights[left:right],
-                        exact_wide[number, row - first_row, :size],
+                        wide[number, row - first_row, :size],
                     )
-                    for x in range(size):
-                        wide[number, row - first_row, x] = exact_wide[number, row - first_row, x]
                 active[number] = n
                 if in_sums[n]:
                     summed_weights[:-1, in_sum] = weights[n]
@@ -561,24 +443,12 @@ def _scores(
 
             for y in range(top, bottom):
                 upper_row, lower_row = upper_rows[y] - first_row, lower_rows[y] - first_row
-                reached[:-1] = _f4(0)
-                for j in range(len(makers)):
-                    above[j] = surely_above[j]
                 strongest[:] = _f4(-math.inf)
                 signs[:] = _f4(1)
                 place = 0
                 for i in range(number):
                     n = active[i]
-                    _mix(wide[i, upper_row], wide[i, lower_row], _f4(row_weights[y]), logits)
-                    for j in range(len(makers)):
-                        if in_count[j, n]:
-                            _mix(
-                                exact_wide[i, upper_row],
-                                exact_wide[i, lower_row],
-                                row_weights[y],
-                                exact,
-                            )
-                            _count_above(exact, border_logits[j], above[j])
+                    _mix(wide[i, upper_row], wide[i, lower_row], row_weights[y], logits)
                     if in_baseline[n]:
                         sign = _f4(1) if void[n] else _f4(-1)
                         _take_strongest(logits, sign, strongest, signs)
@@ -587,9 +457,6 @@ def _scores(
                         for x in range(_COLUMNS):
                             summed[place, x] = mask[x]
                         place += 1
-                    for k in range(len(maxima)):
-                        if in_maximum[k, n]:
-                            _raise(mask, maxima[k, n], reached[k])
                 if sums_wanted:
                     semantic[:] = _f4(0)
                     for i in range(0, eights, 8):
@@ -606,14 +473,5 @@ def _scores(
                     _sigmoid(logits, scores[9])
                 for i in range(len(places)):
                     if places[i] >= 0:
-                        _store(scores[i, :size], result[places[i], y, left:right])
-                for m in range(len(combined)):
-                    _combine(
-                        reached[combined[m, 1]],
-                        above[combined[m, 2]],
-                        reached[combined[m, 3]],
-                        factors[m, 0],
-                        factors[m, 1],
-                        mask,
-                    )
-                    _store(mask[:size], result[combined[m, 0], y, left:right])
+                        for x in range(size):
+                            result[places[i], y, left + x] = scores[i, x]

@@ -31,8 +31,8 @@ from maskomaly_ros import __version__
 from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.cli import main as cli
 from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset, write_plain
-from maskomaly_ros.evaluation.evaluate import METHODS
 from maskomaly_ros.queries import Queries, read_queries, write_queries
+from maskomaly_ros.scores import SCORES
 
 
 @pytest.fixture(scope='session')
@@ -129,7 +129,7 @@ def test_evaluate_prints_and_writes_all_methods(run, checkpoint, images, tmp_pat
     assert content['parameters']['anomalous_queries'] == [3]
     (dataset,) = content['datasets']
     assert dataset['images'] == 3
-    assert dataset['results'].keys() == METHODS.keys()
+    assert dataset['results'].keys() == SCORES.keys()
     for method, found in dataset['results'].items():
         pixels = found['pixels']
         row = [f'{100 * pixels[name]:.2f}' for name in ('ap', 'fpr95', 'auroc', 'best_f1')]
@@ -379,4 +379,4 @@ def test_help_is_light_and_names_what_there_is(run):
     for command in ('evaluate', 'calibrate', 'train', 'demo', 'generate', 'version'):
         assert command in out
     _, out, _ = run('evaluate', '--help')
-    assert {*METHODS, *LAYOUTS} <= set(re.findall(r'[\w+-]+', out))
+    assert {*SCORES, *LAYOUTS} <= set(re.findall(r'[\w+-]+', out))

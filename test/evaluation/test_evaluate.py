@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -24,7 +24,6 @@ import pytest
 import torch
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.evaluation import methods
 from maskomaly_ros.evaluation.datasets import open_dataset
 from maskomaly_ros.evaluation.evaluate import (
     class_statistics,
@@ -32,215 +31,14 @@ from maskomaly_ros.evaluation.evaluate import (
     evaluate_semantics,
     score_images,
 )
-from maskomaly_ros.evaluation.methods import (
-    METHODS,
-    ClassStatistics,
-    class_sums,
-    compute_scores,
-    compute_stored_scores,
-)
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
-from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.networks.prediction import resize_maps
+from maskomaly_ros.scores import SCORES, compute_scores
 from maskomaly_ros.scoring import (
     ScoringParameters,
-    accept_map,
-    baseline_map,
-    border_mask,
-    reject_map,
-    score_map,
 )
 
 PARAMETERS = ScoringParameters(anomalous_queries=(2,), border_threshold=0.3)
-STATISTICS = ClassStatistics(np.linspace(0.2, 0.8, 7), np.linspace(0.1, 0.3, 7), 'somewhere')
-
-
-def literal_scores(prediction):
-    """Return all scores by their formulas, on maps resized by torch."""
-    size, extent = prediction.frame_size, prediction.extent
-    inputs = prediction.mask_logits, prediction.class_logits, size
-    reject = reject_map(*inputs, PARAMETERS, extent=extent)
-    borders = border_mask(*inputs, PARAMETERS, extent=extent)
-    reference = ScoringParameters.for_variant('reference_code', anomalous_queries=(2,))
-    masks = resize_maps(prediction.mask_logits, size, extent).sigmoid()
-    p = prediction.class_logits.softmax(-1)
-    s = torch.einsum('bnc,bnhw->bchw', p[..., :-1], masks)
-    softmax, predicted = s.softmax(1), s.argmax(1)
-    largest = s.amax(1)
-    mean = torch.tensor(STATISTICS.mean).float()[predicted]
-    deviation = torch.tensor(STATISTICS.deviation).float()[predicted]
-    spread = (s.double() / 1000).softmax(1).amax(1)
-    return {
-        'maskomaly': score_map(*inputs, PARAMETERS, extent=extent),
-        'maskomaly-paper': score_map(*inputs, ScoringParameters((2,)), extent=extent),
-        'maskomaly-reference': score_map(*inputs, reference, extent=extent),
-        'reject+borders': reject.where(~borders, reject.clamp(max=PARAMETERS.border_score)),
-        'reject': reject,
-        'accept': accept_map(*inputs, PARAMETERS, extent=extent),
-        'baseline': baseline_map(*inputs, extent=extent),
-        'eam': -(p[..., :-1].amax(-1)[..., None, None] * masks).sum(1),
-        'rba': -s.tanh().sum(1),
-        'mask2anomaly': 1 - largest,
-        'max-softmax': 1 - softmax.amax(1),
-        'max-logit': -largest,
-        'energy': -s.exp().sum(1).log(),
-        'entropy': -(softmax * softmax.log()).sum(1) / np.log(s.shape[1]),
-        'sml': -(largest - mean) / deviation,
-        'odin-temperature': -1000 * (spread * s.shape[1]).log().float(),
-    }
-
-
-def random_prediction(seed, size=(45, 61), extent=(10.5, 15.25)):
-    generator = torch.Generator().manual_seed(seed)
-    return MaskPrediction(
-        4 * torch.randn(1, 6, 11, 16, generator=generator),
-        2 * torch.randn(1, 6, 8, generator=generator),
-        size,
-        extent,
-    )
-
-
-@pytest.mark.parametrize('pixels', [50, 1 << 15])
-def test_scores_are_their_formulas(monkeypatch, pixels):
-    """In bands of one row and of the whole frame, with a padded part that is no whole number."""
-    monkeypatch.setattr(methods, '_PIXELS_AT_ONCE', pixels)
-    for seed in range(5):
-        prediction = random_prediction(seed)
-        scores = compute_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
-        assert list(scores) == list(METHODS)
-        for method, expected in literal_scores(prediction).items():
-            assert scores[method].dtype == np.float32
-            assert scores[method].shape == (45, 61)
-            tolerance = 3e-4 if method == 'odin-temperature' else 2e-5
-            assert scores[method] == pytest.approx(expected[0].numpy(), abs=tolerance), method
-
-
-def test_every_method_alone_is_the_same(network, scenes):
-    prediction = random_prediction(7)
-    together = compute_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
-    for method in METHODS:
-        (alone,) = compute_scores(prediction, PARAMETERS, [method], STATISTICS).values()
-        assert np.array_equal(alone, together[method]), method
-
-
-def float16_steps(one, other):
-    """Return how many float16 numbers lie between two maps, pixel by pixel."""
-    bits = [np.asarray(m, np.float16).view(np.uint16).astype(int) for m in (one, other)]
-    return np.abs(np.subtract(*(np.where(b > 0x7FFF, 0x8000 - b, b) for b in bits)))
-
-
-@pytest.mark.parametrize(
-    ('queries', 'classes', 'masks', 'size', 'extent'),
-    [
-        (6, 8, (11, 16), (45, 61), (10.5, 15.25)),
-        (1, 2, (1, 1), (1, 1), (1.0, 1.0)),
-        (37, 20, (32, 64), (90, 200), (31.75, 50.0)),
-        (16, 3, (60, 80), (30, 40), (60.0, 80.0)),  # smaller than the masks
-        (9, 8, (4, 4), (100, 150), (4.0, 4.0)),
-    ],
-)
-@pytest.mark.parametrize('spread', [0.5, 4.0, 30.0])
-def test_one_pass_gives_what_the_formulas_give(queries, classes, masks, size, extent, spread):
-    pytest.importorskip('numba')
-    generator = torch.Generator().manual_seed(queries)
-    prediction = MaskPrediction(
-        spread * torch.randn(1, queries, *masks, generator=generator) - spread,
-        3 * torch.randn(1, queries, classes, generator=generator),
-        size,
-        extent,
-    )
-    assert methods._fused(prediction) is not None
-    statistics = ClassStatistics(
-        np.linspace(0.5, 2, classes - 1), np.linspace(0.1, 1, classes - 1), 'x'
-    )
-    for anomalous in ((), (0, queries - 1)):
-        parameters = replace(PARAMETERS, anomalous_queries=anomalous, ground_queries=())
-        names = [m for m in METHODS if anomalous or m != 'accept']
-        found = compute_stored_scores(prediction, parameters, names, statistics)
-        expected = compute_scores(prediction, parameters, names, statistics)
-        assert list(found) == names
-        for method, score in found.items():
-            assert score.dtype == np.float16
-            near = np.abs(score - expected[method]) <= 3e-6
-            steps = float16_steps(score, expected[method])
-            # μ − max s cancels, and so does 1 − max s; at a border threshold either is right.
-            few = steps <= (40 if method in ('sml', 'mask2anomaly') else 2)
-            assert (near | few).mean() > 0.9999, method
-
-
-def test_class_sums_of_one_pass_are_those_of_torch(monkeypatch):
-    pytest.importorskip('numba')
-    predictions = [random_prediction(seed) for seed in range(3)]
-    found = [class_sums(prediction) for prediction in predictions]
-    monkeypatch.setattr(methods, '_fused_module', lambda: None)
-    for prediction, sums in zip(predictions, found, strict=True):
-        assert sums == pytest.approx(class_sums(prediction), rel=1e-5)
-        assert sums[0].sum() == 45 * 61
-
-
-def test_scores_are_the_same_without_numba(monkeypatch):
-    monkeypatch.setattr(methods, '_fused_module', lambda: None)
-    prediction = random_prediction(2)
-    found = compute_stored_scores(prediction, PARAMETERS, tuple(METHODS), STATISTICS)
-    for method, score in compute_scores(
-        prediction, PARAMETERS, tuple(METHODS), STATISTICS
-    ).items():
-        assert np.array_equal(found[method], score.astype(np.float16)), method
-
-
-def test_one_pass_takes_the_first_of_equal_masks_and_refuses_nan():
-    pytest.importorskip('numba')
-    generator = torch.Generator().manual_seed(1)
-    for void in ([0, 1, 3], [1, 2], [], [0, 1, 2, 3]):
-        logits = torch.randint(-2, 3, (1, 4, 12, 16), generator=generator).float()
-        classes = torch.zeros(1, 4, 3)
-        classes[0, void, 2] = 1
-        prediction = MaskPrediction(logits, classes, (12, 16), (12.0, 16.0))
-        (found,) = compute_stored_scores(prediction, PARAMETERS, ['baseline']).values()
-        expected = baseline_map(logits, classes, (12, 16))[0]
-        assert np.allclose(found, expected, atol=1e-3)
-    logits[0, 1, 2, 3] = float('nan')
-    with pytest.raises(ValueError, match='NaN or infinity'):
-        compute_stored_scores(prediction, PARAMETERS, ['eam'])
-
-
-def test_rounding_to_float16_is_that_of_numpy():
-    numba_methods = pytest.importorskip('maskomaly_ros.fused.numba_methods')
-    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-    finite = np.sort(halves[np.isfinite(halves)])
-    between = (finite[1:] + finite[:-1]) / 2
-    values = np.concatenate(
-        [
-            halves,
-            between,
-            np.nextafter(between, np.float32(np.inf)),
-            np.nextafter(between, np.float32(-np.inf)),
-            np.float32([65519.9, 65520, 1e30, -1e30, 1e-30, -1e-30, 0.0, -0.0]),
-        ]
-    )
-    found = np.empty(values.shape, np.uint16)
-    numba_methods._store(values, found)
-    with np.errstate(over='ignore'):
-        expected = values.astype(np.float16)
-    nan = np.isnan(values)
-    assert np.array_equal(found[~nan], expected[~nan].view(np.uint16))
-    assert np.isnan(found[nan].view(np.float16)).all()
-
-
-def test_the_baseline_takes_the_first_of_equal_masks():
-    generator = torch.Generator().manual_seed(1)
-    for void in ([0, 1, 3], [1, 2], [], [0, 1, 2, 3]):
-        logits = torch.randint(-2, 3, (1, 4, 12, 16), generator=generator).float()
-        classes = torch.zeros(1, 4, 3)
-        classes[0, void, 2] = 1
-        prediction = MaskPrediction(logits, classes, (12, 16), (12.0, 16.0))
-        (found,) = compute_scores(prediction, PARAMETERS, ['baseline']).values()
-        assert np.allclose(found, baseline_map(logits, classes, (12, 16))[0], atol=1e-6)
-
-
-def test_max_logit_and_mask2anomaly_rank_alike():
-    scores = compute_scores(random_prediction(3), PARAMETERS, ['max-logit', 'mask2anomaly'])
-    assert np.allclose(scores['max-logit'], scores['mask2anomaly'] - 1, atol=1e-6)
 
 
 def test_class_statistics_are_over_all_pixels_of_a_class(network, scenes):
@@ -276,25 +74,25 @@ def test_methods_share_one_run_of_the_network(network, scenes):
     assert shown == [
         (3, f'{dataset.name}: {text}') for text in ('classes', 'scores', 'components')
     ]
-    assert list(result.results) == list(METHODS)
+    assert list(result.results) == list(SCORES)
     assert result.statistics == dataset.name
 
     statistics = class_statistics(network, dataset)
     images = [(image, label) for _, image, label in dataset.read()]
     scores = [
-        compute_scores(network.predict([image]), PARAMETERS, tuple(METHODS), statistics)
+        compute_scores(network.predict([image]), PARAMETERS, tuple(SCORES), statistics)
         for image, _ in images
     ]
     for method, found in result.results.items():
         pixels = PixelMetrics()
         for score, (_, label) in zip(scores, images, strict=True):
-            pixels.update(score[method], label)
+            pixels.update(score[method].numpy(), label)
         expected = pytest.approx(asdict(pixels.compute()), nan_ok=True)
         assert asdict(found.pixels) == expected, method
         assert np.array_equal(found.curve.recall, pixels.curve().recall)
         components = ComponentMetrics(found.pixels.best_f1_threshold, 500, 100)
         for score, (_, label) in zip(scores, images, strict=True):
-            components.update(score[method], label)
+            components.update(score[method].numpy(), label)
         expected = pytest.approx(asdict(components.compute()), nan_ok=True)
         assert asdict(found.components) == expected, method
     assert result.results['maskomaly'].pixels.ap > result.results['baseline'].pixels.ap

@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Published anomaly scores of mask networks, all from one output of the network.
+"""The registry of anomaly scores: what node, replay, evaluation and calibration can compute.
+
+All are made from one output of a network. What the node publishes for a score and what evaluation
+measures of it is computed by the same code: Maskomaly's scores by `scoring`, the others here, on a
+CPU with numba by `fused.numba_methods`, in float32; evaluation rounds afterwards.
 
 Notation: m_n = sigmoid(mask logits of query n, resized bilinearly to the frame), p_n = softmax of
 its class logits over C inlier classes and void, and
@@ -22,7 +26,7 @@ its class logits over C inlier classes and void, and
 Methods that were published for the logits of a network with one output for each pixel and class
 take s_c in their place, as the comparisons of Nayal et al. (ICCV 2023) do. Higher is more
 anomalous for all of them. Maskomaly and its ablations lie in [0, 1], the others where their
-formulas put them; the Maximal Detection Margin is defined for [0, 1] alone.
+formulas put them.
 
 Sources:
     Maskomaly: Ackermann, Sakaridis, Yu, BMVC 2023.
@@ -56,7 +60,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -67,13 +71,11 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
     ScoringParameters,
-    _log_missing_anomalous_queries,
-    _logit,
+    Variant,
     accept_map,
     reject_map,
     sample_axes,
     score_map,
-    select_queries,
 )
 
 _LOG = logging.getLogger(__name__)
@@ -167,19 +169,21 @@ _BandScore = Callable[[_Band], Tensor]
 
 
 @dataclass(frozen=True)
-class Method:
-    """A published score.
+class Score:
+    """A score that a network's output can be given.
 
     Attributes:
         name: what options, tables and files call it.
         formula: the score, in the notation of this module.
         source: where it was published.
+        bounded: whether it lies in [0, 1].
 
     """
 
     name: str
     formula: str
     source: str
+    bounded: bool = False
 
 
 def _eam(band: _Band) -> Tensor:
@@ -257,147 +261,167 @@ _BAND_SCORES: Mapping[str, _BandScore] = {
     'odin-temperature': _odin_temperature,
 }
 
-METHODS: Mapping[str, Method] = {
-    method.name: method
-    for method in (
-        Method('maskomaly', 'λ · reject + (1 − λ) · accept, as calibrated', 'Maskomaly, alg. 1'),
-        Method('maskomaly-paper', "the same with the paper's parameters", 'Maskomaly, alg. 1'),
-        Method('maskomaly-reference', "the same as in the authors' program", 'Maskomaly, program'),
-        Method('reject+borders', 'reject, at most ε_b where two masks overlap', 'Maskomaly'),
-        Method('reject', '1 − max over I of m_n · max_c p_n[c]', 'Maskomaly'),
-        Method('accept', 'max over A of m_n · p_n[void]', 'Maskomaly'),
-        Method('baseline', 'm_n or 1 − m_n of the strongest mask', 'Maskomaly, eq. 4'),
-        Method('eam', '−Σ_n m_n · max_c p_n[c]', 'EAM'),
-        Method('rba', '−Σ_c tanh(s_c)', 'RbA'),
-        Method('mask2anomaly', '1 − max_c s_c', 'Mask2Anomaly'),
-        Method('max-softmax', '1 − max_c softmax(s)_c', 'max-softmax'),
-        Method('max-logit', '−max_c s_c', 'max-logit'),
-        Method('energy', '−log Σ_c exp(s_c)', 'energy'),
-        Method('entropy', 'entropy of softmax(s) / log C', 'entropy'),
-        Method('sml', '−(max_c s_c − μ_ĉ) / σ_ĉ, ĉ = argmax_c s_c', 'SML'),
-        Method(
+SCORES: Mapping[str, Score] = {
+    score.name: score
+    for score in (
+        Score(
+            'maskomaly',
+            'reject and accept, joined as calibrated',
+            'Maskomaly, alg. 1',
+            bounded=True,
+        ),
+        Score(
+            'maskomaly-paper',
+            "λ · reject + (1 − λ) · accept, with the paper's parameters",
+            'Maskomaly, alg. 1',
+            bounded=True,
+        ),
+        Score(
+            'maskomaly-reference',
+            "the same as in the authors' program",
+            'Maskomaly, program',
+            bounded=True,
+        ),
+        Score('geometric', 'reject^λ · accept^(1 − λ)', 'here', bounded=True),
+        Score('product', 'reject · accept', 'here', bounded=True),
+        Score('minimum', 'min(reject, accept)', 'here', bounded=True),
+        Score(
+            'reject+borders',
+            'reject, at most ε_b where two masks overlap',
+            'Maskomaly',
+            bounded=True,
+        ),
+        Score('reject', '1 − max over I of m_n · max_c p_n[c]', 'Maskomaly', bounded=True),
+        Score('accept', 'max over A of m_n · p_n[void]', 'Maskomaly', bounded=True),
+        Score(
+            'baseline', 'm_n or 1 − m_n of the strongest mask', 'Maskomaly, eq. 4', bounded=True
+        ),
+        Score('eam', '−Σ_n m_n · max_c p_n[c]', 'EAM'),
+        Score('rba', '−Σ_c tanh(s_c)', 'RbA'),
+        Score('mask2anomaly', '1 − max_c s_c', 'Mask2Anomaly'),
+        Score('max-softmax', '1 − max_c softmax(s)_c', 'max-softmax', bounded=True),
+        Score('max-logit', '−max_c s_c', 'max-logit'),
+        Score('energy', '−log Σ_c exp(s_c)', 'energy'),
+        Score('entropy', 'entropy of softmax(s) / log C', 'entropy', bounded=True),
+        Score('sml', '−(max_c s_c − μ_ĉ) / σ_ĉ, ĉ = argmax_c s_c', 'SML'),
+        Score(
             'odin-temperature',
             '−max_c softmax(s / T)_c, T = 1000, without perturbation of the input',
             'ODIN',
         ),
     )
 }
-"""The methods, in the order of tables."""
+"""All scores, in the order of tables."""
 
-ACCEPTING = frozenset({'accept'})
-"""Methods that mean nothing without anomalous queries."""
+ACCEPTING = frozenset({'geometric', 'product', 'minimum', 'accept'})
+"""Scores that mean nothing without anomalous queries."""
 
 
-def check_methods(methods: Collection[str], parameters: ScoringParameters) -> None:
-    """Raise MaskomalyError if a method is unknown or lacks anomalous queries."""
-    for method in methods:
-        if method not in METHODS:
-            raise MaskomalyError(f'method {method!r} is none of {", ".join(METHODS)}')
-    lacking = ACCEPTING & set(methods)
+def check_scores(names: Collection[str], parameters: ScoringParameters) -> None:
+    """Raise MaskomalyError if a score is unknown or lacks anomalous queries."""
+    for name in names:
+        if name not in SCORES:
+            raise MaskomalyError(f'score {name!r} is none of {", ".join(SCORES)}')
+    lacking = ACCEPTING & set(names)
     if lacking and not parameters.anomalous_queries:
         raise MaskomalyError(
-            f'method {min(lacking)} needs anomalous queries, and none are given; '
+            f'score {min(lacking)} needs anomalous queries, and none are given; '
             '`maskomaly calibrate` finds them'
         )
 
 
-def default_methods(parameters: ScoringParameters) -> tuple[str, ...]:
-    """Return all methods but those that need anomalous queries where there are none."""
-    return tuple(m for m in METHODS if m not in ACCEPTING or parameters.anomalous_queries)
+def default_scores(parameters: ScoringParameters) -> tuple[str, ...]:
+    """Return all scores but those that need anomalous queries where there are none."""
+    return tuple(name for name in SCORES if name not in ACCEPTING or parameters.anomalous_queries)
 
 
 @torch.inference_mode()
 def compute_scores(
     prediction: MaskPrediction,
     parameters: ScoringParameters,
-    methods: Sequence[str] = tuple(METHODS),
+    names: Sequence[str] = tuple(SCORES),
     statistics: ClassStatistics | None = None,
-) -> dict[str, NDArray[np.float32]]:
-    """Compute the scores of one frame with several methods.
+) -> dict[str, Tensor]:
+    """Compute scores of one frame.
+
+    A score is the same to the last bit whichever others are asked for with it.
 
     Args:
         prediction: of one frame.
         parameters: queries and parameters of Maskomaly.
-        methods: names in `METHODS`.
+        names: of scores in `SCORES`.
         statistics: what SML needs.
 
     Returns:
-        Score maps, float32 [H, W] of the size of the frame, by method in the order of methods.
+        Score maps, float32 [H, W] of the size of the frame, on the device of the prediction, by
+        name in the order of names.
 
     Raises:
-        MaskomalyError: a method is unknown, or lacks anomalous queries or statistics.
+        MaskomalyError: a score is unknown, or lacks anomalous queries or statistics.
         ValueError: the prediction has NaN or infinite values.
 
     """
-    check_methods(methods, parameters)
-    if 'sml' in methods and statistics is None:
-        raise MaskomalyError('method sml needs the statistics of the classes')
-    if len(prediction.parts) > 1:
-        return _blended(
-            prediction,
-            [compute_scores(part, parameters, methods, statistics) for part in prediction.parts],
-        )
-    found = _maskomaly_scores(prediction, parameters, methods)
-    dense = [method for method in methods if method in _BAND_SCORES or method == 'sml']
-    if dense:
-        maps = {method: torch.empty(math.prod(prediction.frame_size)) for method in dense}
-        for band in _bands(prediction):
-            for method in dense:
-                if method == 'sml' and statistics is not None:
-                    values = _sml(band, statistics)
-                else:
-                    values = _BAND_SCORES[method](band)
-                maps[method][band.pixels] = values.cpu()
-        found |= {method: m.view(prediction.frame_size) for method, m in maps.items()}
-    return {method: found[method].cpu().numpy() for method in methods}
+    check_scores(names, parameters)
+    if 'sml' in names and statistics is None:
+        raise MaskomalyError('score sml needs the statistics of the classes')
+    parts = [_scores_of_part(part, parameters, names, statistics) for part in prediction.parts]
+    return {name: prediction.blend([part[name] for part in parts]) for name in names}
 
 
-def compute_stored_scores(
+def _scores_of_part(
     prediction: MaskPrediction,
     parameters: ScoringParameters,
-    methods: Sequence[str] = tuple(METHODS),
-    statistics: ClassStatistics | None = None,
-) -> dict[str, NDArray[np.float16]]:
-    """Compute the scores of one frame as they are stored and measured: rounded to float16.
+    names: Sequence[str],
+    statistics: ClassStatistics | None,
+) -> dict[str, Tensor]:
+    found = _maskomaly_scores(prediction, parameters, names)
+    dense = [name for name in names if name not in found]
+    if dense:
+        fused = _fused(prediction)
+        by = _scores_by_torch if fused is None else functools.partial(_scores_by_numba, fused)
+        found |= by(prediction, dense, statistics)
+    return found
 
-    Where numba is installed and the prediction lies on the CPU, all of them come from one pass
-    over the frame (`maskomaly_ros.fused.numba_methods`), within the rounding of
-    `compute_scores`, whose arguments and errors this has.
-    """
-    fused = _fused(prediction)
-    if fused is None:
-        found = compute_scores(prediction, parameters, methods, statistics)
-        with np.errstate(over='ignore'):  # infinite scores are told by `count_scores`
-            return {method: score.astype(np.float16) for method, score in found.items()}
-    check_methods(methods, parameters)
-    if 'sml' in methods and statistics is None:
-        raise MaskomalyError('method sml needs the statistics of the classes')
-    if len(prediction.parts) > 1:
-        return _blended(
-            prediction,
-            [
-                compute_stored_scores(part, parameters, methods, statistics)
-                for part in prediction.parts
-            ],
-        )
-    logits = _finite_logits(prediction)[0]
-    maps = fused.compute(
-        logits.contiguous().numpy(),
-        _plan(fused, prediction, parameters, methods, statistics),
-        *_axes(prediction),
-        len(methods),
+
+def _scores_by_torch(
+    prediction: MaskPrediction, names: Sequence[str], statistics: ClassStatistics | None
+) -> dict[str, Tensor]:
+    """Compute scores that sum masks, a band of rows at a time."""
+    device, size = prediction.device, prediction.frame_size
+    maps = {name: torch.empty(math.prod(size), device=device) for name in names}
+    for band in _bands(prediction):
+        for name in names:
+            if name == 'sml' and statistics is not None:
+                values = _sml(band, statistics)
+            else:
+                values = _BAND_SCORES[name](band)
+            maps[name][band.pixels] = values
+    return {name: values.view(size) for name, values in maps.items()}
+
+
+def _scores_by_numba(
+    fused: Any,
+    prediction: MaskPrediction,
+    names: Sequence[str],
+    statistics: ClassStatistics | None,
+) -> dict[str, Tensor]:
+    """Compute the same in one pass over the frame."""
+    logits = _finite_logits(prediction)[0].contiguous()
+    probabilities, void = _class_probabilities(prediction)
+    weights = probabilities[:, :-1].contiguous().numpy()
+    classes = weights.shape[1]
+    mean = statistics.mean if statistics else np.zeros(classes)
+    deviation = statistics.deviation if statistics else np.ones(classes)
+    plan = fused.Plan(
+        weights=weights,
+        void=void.numpy(),
+        places=np.array([names.index(each) if each in names else -1 for each in fused.SUMS]),
+        mean=mean.astype(np.float32),
+        deviation=deviation.astype(np.float32),
+        temperature=ODIN_TEMPERATURE,
     )
-    return dict(zip(methods, maps, strict=True))
-
-
-def _blended(
-    prediction: MaskPrediction, scores: Sequence[Mapping[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """Join the scores of the parts of a prediction, method by method."""
-    return {
-        method: prediction.blend([torch.from_numpy(each[method]) for each in scores]).numpy()
-        for method in scores[0]
-    }
+    maps = fused.compute(logits.numpy(), plan, *_axes(prediction), len(names))
+    return {name: torch.from_numpy(each) for name, each in zip(names, maps, strict=True)}
 
 
 def _fused(prediction: MaskPrediction) -> Any:
@@ -422,94 +446,47 @@ def _fused_module() -> ModuleType | None:
     return None
 
 
-def _plan(
-    fused: Any,
-    prediction: MaskPrediction,
-    parameters: ScoringParameters,
-    methods: Sequence[str],
-    statistics: ClassStatistics | None,
-) -> Any:
-    """Say what the fused form has to compute; equal maxima and counts are computed once."""
-    probabilities, void = _class_probabilities(prediction)
-    weights = probabilities[:, :-1].contiguous().numpy()
-    count, classes = weights.shape
-    maxima: dict[bytes, NDArray[np.float32]] = {}
-    makers: dict[tuple[bytes, float], NDArray[np.bool_]] = {}
-
-    def maximum(chosen: Mapping[int, float]) -> int:
-        row = np.zeros(count, np.float32)
-        row[list(chosen)] = list(chosen.values())
-        return _place(maxima, row.tobytes(), row)
-
-    combined, factors = [], []
-    for method, (part, chosen) in _maskomaly_parts(parameters).items():
-        if method not in methods:
-            continue
-        (selection,) = select_queries(prediction.class_logits[0], chosen)
-        reject_weight = chosen.reject_weight if chosen.anomalous_queries else 1.0
-        borders = -1
-        if part is score_map:
-            row = np.zeros(count, np.bool_)
-            row[list(selection.border_makers)] = True
-            threshold = chosen.border_threshold
-            borders = _place(makers, (row.tobytes(), threshold), row)
-            if not chosen.anomalous_queries:
-                _log_missing_anomalous_queries()
-        inlier = maximum({} if part is accept_map else selection.inlier)
-        anomalous = maximum({} if part is reject_map else selection.anomalous)
-        combined.append((methods.index(method), inlier, borders, anomalous))
-        weight = {accept_map: 0.0, reject_map: 1.0}.get(part, reject_weight)
-        factors.append((chosen.border_score, weight))
-    return fused.Plan(
-        weights=weights,
-        void=void.numpy(),
-        maxima=np.array([*maxima.values()], np.float32).reshape(-1, count),
-        makers=np.array([*makers.values()], np.bool_).reshape(-1, count),
-        border_logits=np.array([_logit(threshold) for _, threshold in makers]),
-        combined=np.array(combined, np.int64).reshape(-1, 4),
-        factors=np.array(factors, np.float32).reshape(-1, 2),
-        places=np.array([methods.index(m) if m in methods else -1 for m in fused.SUMS]),
-        mean=(statistics.mean if statistics else np.zeros(classes)).astype(np.float32),
-        deviation=(statistics.deviation if statistics else np.ones(classes)).astype(np.float32),
-        temperature=ODIN_TEMPERATURE,
-    )
-
-
-K = TypeVar('K')
-V = TypeVar('V')
-
-
-def _place(known: dict[K, V], key: K, value: V) -> int:
-    """Return the place of a key in a dictionary; it is added where it is missing."""
-    known.setdefault(key, value)
-    return list(known).index(key)
-
-
 def _maskomaly_scores(
-    prediction: MaskPrediction, parameters: ScoringParameters, methods: Collection[str]
+    prediction: MaskPrediction, parameters: ScoringParameters, names: Collection[str]
 ) -> dict[str, Tensor]:
-    """Return those of Maskomaly and its parts that are asked for, by what the node runs."""
+    """Return those of Maskomaly and its parts that are asked for, of a prediction of one part."""
     inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
     extent = prediction.extent
     return {
-        method: part(*inputs, chosen, extent=extent)
-        for method, (part, chosen) in _maskomaly_parts(parameters).items()
-        if method in methods
+        name: part(*inputs, chosen, extent=extent)
+        for name, (part, chosen) in maskomaly_parts(parameters).items()
+        if name in names
     }
 
 
-def _maskomaly_parts(
+def maskomaly_parts(
     parameters: ScoringParameters,
 ) -> Mapping[str, tuple[Callable[..., Tensor], ScoringParameters]]:
-    """Return what Maskomaly and its parts are made by, with which parameters."""
+    """Return what the scores of Maskomaly and its parts are made by, with which parameters."""
+    variants: tuple[Variant, ...] = ('geometric', 'product', 'minimum')
+    rules = parameters.variant if parameters.fusion == 'sum' else 'paper'
     return {
         'maskomaly': (score_map, parameters),
         'maskomaly-paper': (score_map, paper_parameters(parameters)),
         'maskomaly-reference': (score_map, reference_parameters(parameters)),
-        'reject+borders': (score_map, replace(parameters, reject_weight=1.0)),
+        **{variant: (score_map, fused_parameters(parameters, variant)) for variant in variants},
+        'reject+borders': (score_map, replace(parameters, variant=rules, reject_weight=1.0)),
         'reject': (reject_map, parameters),
         'accept': (accept_map, parameters),
     }
+
+
+def fused_parameters(parameters: ScoringParameters, variant: Variant) -> ScoringParameters:
+    """Return parameters for another way to join reject and accept.
+
+    Thresholds stay, unless they are those of the authors' program, and so does a weight that was
+    calibrated for this variant. Otherwise accept counts three times as much as reject.
+    """
+    if parameters.variant == variant:
+        return parameters
+    if parameters.variant == 'reference_code':
+        parameters = paper_parameters(parameters)
+    return replace(parameters, variant=variant, reject_weight=0.25)
 
 
 def paper_parameters(parameters: ScoringParameters) -> ScoringParameters:
