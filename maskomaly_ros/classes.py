@@ -26,7 +26,6 @@ CLASS_NAMES = (
     'far objects',
     'sky',
 )
-RARE_CLASSES = (2, 3, 4)  # living things, vehicles, roadside objects
 IDD_TO_CLASS = {i: i for i in range(7)}
 CAMVID_TO_CLASS = {
     0: 6,  # sky

@@ -33,12 +33,14 @@ from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.compilation import check_compiler, compiled
 from maskomaly_ros.networks.deformable_attention import fuse_deformable_attention
 from maskomaly_ros.networks.devices import autocast_dtype
+from maskomaly_ros.networks.efficientnet_lite import register
 from maskomaly_ros.networks.limits import check_content, check_size
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.preprocessing import InputSize
 from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
 
 _LOG = logging.getLogger(__name__)
+register()  # before any configuration is read
 # What no prediction reads, and what only some releases of the library keep in files: the class
 # weights of the loss, counters, index tables, and a norm behind the last stage of a backbone.
 _WITHOUT_USE = re.compile(

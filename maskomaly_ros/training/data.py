@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training images: CamVid, IDD-lite and generated scenes, mapped to one class list."""
+"""Training images: Cityscapes, CamVid, IDD-lite and generated scenes, as augmented batches."""
 
 from __future__ import annotations
 
@@ -26,46 +26,51 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskomaly_ros.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE, RARE_CLASSES
+from maskomaly_ros.classes import IGNORE
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR
 from maskomaly_ros.scenes.scene import random_frame
+from maskomaly_ros.training.class_lists import RARE, THINGS, ClassList
+from maskomaly_ros.training.criterion import Targets
 
 Image = NDArray[np.uint8]
 _GENERATED_SIZE = (240, 320)
+_SHARES = ((0.4, 'cityscapes_256'), (0.2, 'camvid'), (0.28, 'idd_lite'))
+_SHARE_OF_SCENES = 0.12
+_SQUASHED = 'cityscapes_256'  # its pictures are 2:1, kept as squares
 _SEED_OF_SCENES = 1_000_000  # away from the seeds of clips that people look at or test on
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An RGB uint8 [H, W, 3] image and its classes, uint8 [H, W], 255 = ignore."""
+    """An RGB uint8 [H, W, 3] image and its labels, uint8 [H, W], 255 = ignore.
+
+    Attributes:
+        origin: name of the data set, as in `ClassList.members`; labels are its own.
+
+    """
 
     image: Image
     labels: Image
+    origin: str
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's input in the form that transformers' Mask2Former takes.
+    """One training step's input.
 
     Attributes:
         pixel_values: float32 [B, 3, h, w], normalised.
-        mask_labels: for each image float32 [K, h, w], one mask a class that is in it.
-        class_labels: for each image int64 [K].
+        targets: what is known of each image.
 
     """
 
     pixel_values: Tensor
-    mask_labels: list[Tensor]
-    class_labels: list[Tensor]
+    targets: list[Targets]
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        return Batch(
-            self.pixel_values.to(device),
-            [m.to(device) for m in self.mask_labels],
-            [c.to(device) for c in self.class_labels],
-        )
+        return Batch(self.pixel_values.to(device), [t.to(device) for t in self.targets])
 
 
 class TrainingSet:
@@ -74,64 +79,73 @@ class TrainingSet:
     So a training run that was interrupted goes on exactly as it would have.
 
     Args:
+        classes: what the labels are taken for.
         groups: images by origin, with the share of a batch that each origin gets on average.
         crop: height and width in pixels of the network input.
         batch_size: images in a step.
+        points: labelled points drawn in each image.
         seed: of everything random.
 
     """
 
     def __init__(
         self,
+        classes: ClassList,
         groups: list[tuple[float, list[LabelledImage]]],
         crop: tuple[int, int],
         batch_size: int,
+        points: int,
         seed: int,
     ) -> None:
+        self._classes = classes
         self._groups = [images for _, images in groups]
         shares = np.array([share for share, _ in groups])
         self._shares = shares / shares.sum()
         self._crop = crop
         self._batch_size = batch_size
+        self._points = points
         self._seed = seed
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step."""
         rng = np.random.default_rng((self._seed, step))
         pixels: list[Tensor] = []
-        masks: list[Tensor] = []
-        classes: list[Tensor] = []
+        targets: list[Targets] = []
         while len(pixels) < self._batch_size:
             group = self._groups[rng.choice(len(self._groups), p=self._shares)]
             image = group[rng.integers(len(group))]
             views = [augment(image, self._crop, rng) for _ in range(rng.integers(1, 3))]
             sample = max(views, key=_rare_pixels)  # things are few among road, trees and sky
             padded = _pad(_normalise(sample.image), sample.labels, rng)
-            present = np.unique(sample.labels)
-            present = present[present != IGNORE]
-            if not present.size:  # a crop of nothing but ignored pixels teaches nothing
+            if (sample.labels == IGNORE).all():  # teaches nothing
                 continue
             pixels.append(padded)
-            masks.append(torch.from_numpy(sample.labels[None] == present[:, None, None]).float())
-            classes.append(torch.from_numpy(present.astype(np.int64)))
-        return Batch(torch.stack(pixels), masks, classes)
+            targets.append(
+                _targets(sample, self._classes.members[sample.origin], self._points, rng)
+            )
+        return Batch(torch.stack(pixels), targets)
 
 
 def load_training_set(
     data: Path,
+    classes: ClassList,
     generated: int,
     crop: tuple[int, int],
     batch_size: int,
+    points: int,
     seed: int,
     progress: Callable[[Iterator[LabelledImage], int, str], Iterator[LabelledImage]],
 ) -> TrainingSet:
     """Read the training images into memory and render the generated ones.
 
     Args:
-        data: folder with `camvid/train` and `idd_lite/train`, each with `images` and `labels`.
+        data: folder with `cityscapes_256/train`, `camvid/train` and `idd_lite/train`, each with
+            `images` and `labels`.
+        classes: what the labels are taken for.
         generated: how many scenes to render, without obstacles: anomalies are never trained on.
         crop: height and width in pixels of the network input.
         batch_size: images in a step.
+        points: labelled points drawn in each image.
         seed: of the scenes and of everything random later.
         progress: wraps an iterator, given its length and a description.
 
@@ -140,37 +154,74 @@ def load_training_set(
 
     """
     groups = []
-    for share, name, mapping in (
-        (0.4, 'camvid', CAMVID_TO_CLASS),
-        (0.45, 'idd_lite', IDD_TO_CLASS),
-    ):
+    for share, name in _SHARES:
         folder = data / name / 'train'
         images = sorted((folder / 'images').glob('*'))
         if not images:
             raise MaskomalyError(f'no training images in {folder / "images"}')
-        read = (_read(path, folder / 'labels', mapping) for path in images)
+        read = (_read(path, folder / 'labels', name) for path in images)
         groups.append((share, list(progress(read, len(images), f'reading {name}'))))
     if generated:
         scenes = (_render(_SEED_OF_SCENES + seed * generated + i) for i in range(generated))
-        groups.append((0.15, list(progress(scenes, generated, 'rendering scenes'))))
-    return TrainingSet(groups, crop, batch_size, seed)
+        groups.append((_SHARE_OF_SCENES, list(progress(scenes, generated, 'rendering scenes'))))
+    return TrainingSet(classes, groups, crop, batch_size, points, seed)
 
 
-def _read(path: Path, labels: Path, mapping: dict[int, int]) -> LabelledImage:
+def _read(path: Path, labels: Path, origin: str) -> LabelledImage:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     label_path = labels / f'{path.stem}.png'
     label = cv2.imread(str(label_path), cv2.IMREAD_GRAYSCALE)
     if image is None or label is None or image.shape[:2] != label.shape:
         raise MaskomalyError(f'{path} and {label_path} are not an image and its labels')
-    table = np.full(256, IGNORE, np.uint8)
-    table[list(mapping)] = list(mapping.values())
+    known = THINGS[origin].shape[1]
     rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return LabelledImage(rgb, table[label])
+    if origin == _SQUASHED:
+        size = (image.shape[1] * 2, image.shape[0])
+        rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+        label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+    kept = np.where(label < known, label, IGNORE).astype(np.uint8)
+    return LabelledImage(rgb, kept, origin)
 
 
 def _render(seed: int) -> LabelledImage:
     scene = random_frame(seed, size=_GENERATED_SIZE, obstacles=False)
-    return LabelledImage(scene.image, scene.labels)
+    return LabelledImage(scene.image, scene.labels, 'scenes')
+
+
+def _targets(
+    sample: LabelledImage,
+    members: NDArray[np.float32],
+    count: int,
+    rng: np.random.Generator,
+) -> Targets:
+    """Draw points: two thirds anywhere that is labelled, the others evenly over the labels."""
+    labels = sample.labels.ravel()
+    order = np.argsort(labels, kind='stable')
+    labelled = int(np.searchsorted(labels[order], IGNORE))
+    counts = np.bincount(labels[order[:labelled]], minlength=IGNORE)
+    present = np.flatnonzero(counts)
+    starts = np.cumsum(counts) - counts
+    even = present[rng.integers(len(present), size=count // 3)]
+    places = np.concatenate(
+        (
+            rng.integers(labelled, size=count - len(even)),
+            starts[even] + (rng.random(len(even)) * counts[even]).astype(np.int64),
+        )
+    )
+    drawn = order[places]
+    rows, columns = np.divmod(drawn, sample.labels.shape[1])
+    points = np.stack(
+        ((columns + 0.5) / sample.labels.shape[1], (rows + 0.5) / sample.labels.shape[0]), -1
+    )
+    chosen = labels[drawn].astype(np.int64)
+    is_fine = bool((members.sum(1) == 1).all())
+    return Targets(
+        torch.from_numpy(points.astype(np.float32)),
+        torch.from_numpy(members.argmax(1)[chosen] if is_fine else chosen),
+        torch.from_numpy(THINGS[sample.origin][:, chosen]),
+        torch.from_numpy(members),
+        is_fine=is_fine,
+    )
 
 
 def augment(
@@ -196,7 +247,7 @@ def augment(
     if rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[:, ::-1]
     recoloured = _recolour(np.asarray(image, np.uint8), rng)
-    return LabelledImage(recoloured, np.ascontiguousarray(labels))
+    return LabelledImage(recoloured, np.ascontiguousarray(labels), sample.origin)
 
 
 def _recolour(image: Image, rng: np.random.Generator) -> Image:
@@ -218,7 +269,7 @@ def _recolour(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _rare_pixels(sample: LabelledImage) -> int:
-    return int(np.isin(sample.labels, RARE_CLASSES).sum())
+    return int(np.isin(sample.labels, RARE[sample.origin]).sum())
 
 
 def _pad(pixels: Tensor, labels: Image, rng: np.random.Generator) -> Tensor:

