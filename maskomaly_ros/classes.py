@@ -40,3 +40,24 @@ CAMVID_TO_CLASS = {
     9: 2,  # pedestrian
     10: 2,  # bicyclist
 }
+CITYSCAPES_TO_CLASS = {
+    0: 0,  # road
+    1: 1,  # sidewalk
+    2: 5,  # building
+    3: 4,  # wall
+    4: 4,  # fence
+    5: 4,  # pole
+    6: 4,  # traffic light
+    7: 4,  # traffic sign
+    8: 5,  # vegetation
+    9: 1,  # terrain
+    10: 6,  # sky
+    11: 2,  # person
+    12: 2,  # rider
+    13: 3,  # car
+    14: 3,  # truck
+    15: 3,  # bus
+    16: 3,  # train
+    17: 3,  # motorcycle
+    18: 3,  # bicycle
+}

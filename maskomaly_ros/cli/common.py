@@ -40,7 +40,7 @@ from rich.progress import Progress as RichProgress
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
-    from maskomaly_ros.evaluation.evaluate import Progress
+    from maskomaly_ros.evaluation.images import Progress
     from maskomaly_ros.networks import InputSize, Network
 
 T = TypeVar('T')

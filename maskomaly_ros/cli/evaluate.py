@@ -50,9 +50,10 @@ from maskomaly_ros.errors import MaskomalyError
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
     from maskomaly_ros.evaluation.datasets import Dataset
-    from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult, SemanticEvaluation
+    from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult
     from maskomaly_ros.evaluation.report import DatasetReport, MethodRow
     from maskomaly_ros.evaluation.score_files import ScoreFolder
+    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
     from maskomaly_ros.queries import Queries
 
 Datasets = Annotated[
@@ -139,10 +140,11 @@ def evaluate(
     """
     from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
-    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation, class_statistics
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
-    from maskomaly_ros.evaluation.evaluate import evaluate_semantics as measure_semantics
+    from maskomaly_ros.evaluation.images import class_statistics
     from maskomaly_ros.evaluation.report import network_facts, report_of, semantic_report
+    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
+    from maskomaly_ros.evaluation.semantics import evaluate_semantics as measure_semantics
     from maskomaly_ros.queries import Queries
     from maskomaly_ros.scores import check_scores, default_scores
     from maskomaly_ros.scoring import ScoringParameters
@@ -398,8 +400,8 @@ def _cells(
     evaluation: Evaluation | SemanticEvaluation,
 ) -> tuple[list[str], list[list[_Cell]]]:
     """Return the header and the rows of the table of an evaluation."""
-    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
     from maskomaly_ros.evaluation.published import published
+    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 
     if isinstance(evaluation, SemanticEvaluation):
         result = evaluation.result
@@ -445,8 +447,8 @@ def _percent(value: float) -> str:
 
 
 def _remarks(evaluation: Evaluation | SemanticEvaluation) -> Iterator[str]:
-    from maskomaly_ros.evaluation.evaluate import SemanticEvaluation
     from maskomaly_ros.evaluation.published import published
+    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 
     if isinstance(evaluation, SemanticEvaluation):
         return

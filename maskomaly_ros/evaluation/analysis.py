@@ -43,11 +43,10 @@ from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.calibration import query_iou
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
-from maskomaly_ros.evaluation.evaluate import (
-    MethodResult,
+from maskomaly_ros.evaluation.evaluate import MethodResult, evaluate
+from maskomaly_ros.evaluation.images import (
     Progress,
     check_images,
-    evaluate,
     no_progress,
     over_images,
 )

@@ -42,7 +42,7 @@ import maskomaly_ros
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
-from maskomaly_ros.evaluation.evaluate import (
+from maskomaly_ros.evaluation.images import (
     Progress,
     check_images,
     check_task,

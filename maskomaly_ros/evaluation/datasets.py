@@ -16,10 +16,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskomaly_ros.classes import CAMVID_TO_CLASS, IDD_TO_CLASS, IGNORE
+from maskomaly_ros.classes import CAMVID_TO_CLASS, CITYSCAPES_TO_CLASS, IDD_TO_CLASS, IGNORE
 from maskomaly_ros.errors import MaskomalyError
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class Layout:
         averaged: pixel figures are means over the images that have an anomaly, not pooled.
         listing: file with the JSON list of the images that belong to the data set, where it has
             one; all images belong to it where that file is missing.
+        stretch: width and height that images and labels are stretched to where their files are
+            squashed.
         subset: the labels say which images belong to the data set, the others are not missed.
 
     """
@@ -77,6 +80,7 @@ class Layout:
     others: tuple[tuple[str, str], ...] = ()
     benchmark_name: str | None = None
     zero_is_road: bool = False
+    stretch: tuple[int, int] | None = None
 
 
 _FISHYSCAPES = (
@@ -140,6 +144,13 @@ LAYOUTS: Mapping[str, Layout] = {
     'idd_lite': Layout(
         'images/{name}.*', 'labels/{name}.png', {**IDD_TO_CLASS, IGNORE: IGNORE}, 'semantic'
     ),
+    'cityscapes_256': Layout(
+        'images/{name}.*',
+        'labels/{name}.png',
+        {**CITYSCAPES_TO_CLASS, IGNORE: IGNORE},
+        'semantic',
+        stretch=(512, 256),
+    ),
 }
 
 
@@ -152,6 +163,7 @@ class Sample:
         image: path of the image.
         label: path of the label.
         values: see `Layout`.
+        stretch: see `Layout`.
 
     """
 
@@ -159,6 +171,7 @@ class Sample:
     image: Path
     label: Path
     values: Mapping[int, int] = field(repr=False)
+    stretch: tuple[int, int] | None = None
 
     def read(self) -> tuple[Image, Image]:
         """Read the image, RGB uint8 [H, W, 3], and its label, uint8 [H, W].
@@ -169,8 +182,26 @@ class Sample:
             MaskomalyError: a file is broken, the sizes differ, or the label has a wrong value.
 
         """
-        image = decode_image(read_file(self.image), self.image)
+        image = self.decode(read_file(self.image))
         return image, self.read_label((image.shape[0], image.shape[1]))
+
+    def decode(self, content: bytes) -> Image:
+        """Decode the content of the image file: RGB uint8 [H, W, 3], as the network is to see it.
+
+        Raises:
+            MaskomalyError: it cannot be decoded.
+
+        """
+        image = decode_image(content, self.image)
+        if self.stretch is None:
+            return image
+        return np.asarray(
+            cv2.resize(image, self.stretch, interpolation=cv2.INTER_LINEAR), np.uint8
+        )
+
+    def key(self, content: bytes) -> bytes:
+        """Return what the output of a network for the image file's content depends on."""
+        return content if self.stretch is None else content + repr(self.stretch).encode()
 
     def read_label(self, size: tuple[int, int] | None = None) -> Image:
         """Read the label alone, uint8 [H, W].
@@ -190,6 +221,9 @@ class Sample:
                 f'{self.label} is {raw.dtype} {list(raw.shape)}; a label has one channel of '
                 'whole numbers, and no palette'
             )
+        if self.stretch is not None:
+            stretched = cv2.resize(raw, self.stretch, interpolation=cv2.INTER_NEAREST)
+            raw = np.asarray(stretched, raw.dtype)
         if size is not None and raw.shape != tuple(size):
             raise MaskomalyError(
                 f'{self.image} has {size[1]} x {size[0]} pixels, but {self.label} '
@@ -235,7 +269,15 @@ class Dataset:
         for name in sorted(names):
             found = images.get(name, []), labels.get(name, [])
             if all(len(paths) == 1 for paths in found):
-                self.samples.append(Sample(name, found[0][0], found[1][0], self.layout.values))
+                self.samples.append(
+                    Sample(
+                        name,
+                        found[0][0],
+                        found[1][0],
+                        self.layout.values,
+                        self.layout.stretch,
+                    )
+                )
             else:
                 files = ', '.join(str(path) for paths in found for path in paths) or 'none'
                 self.skip(name, f'one image and one label are needed, found {files}')
@@ -271,6 +313,12 @@ class Dataset:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise MaskomalyError(f'{path} is no list of file names')
         return {str(Path(name).with_suffix('')) for name in names}
+
+    def only(self, samples: Sequence[Sample]) -> Dataset:
+        """Return a data set of some of these samples; what is skipped is noted in both."""
+        part = copy.copy(self)
+        part.samples = list(samples)
+        return part
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -320,6 +368,11 @@ def open_dataset(specification: str) -> Dataset:
         problem = 'is no folder' if folder.exists() else 'does not exist'
         raise MaskomalyError(f'data set folder {folder} {problem}')
     return Dataset(layout, folder.resolve())
+
+
+def is_layout(name: str) -> bool:
+    """Return whether this is the name of a layout, as `open_dataset` takes it."""
+    return _plain_name(name) in map(_plain_name, LAYOUTS)
 
 
 def _plain_name(layout: str) -> str:

@@ -20,28 +20,29 @@ import contextlib
 import math
 import os
 import tempfile
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
-from maskomaly_ros.evaluation.datasets import (
-    Dataset,
-    Image,
-    Sample,
-    decode_image,
-    read_file,
+from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample, read_file
+from maskomaly_ros.evaluation.images import (
+    Progress,
+    ahead,
+    check_images,
+    check_task,
+    class_statistics,
+    no_progress,
+    over_images,
 )
 from maskomaly_ros.evaluation.metrics import (
     ComponentMetrics,
@@ -52,8 +53,6 @@ from maskomaly_ros.evaluation.metrics import (
     PixelMetrics,
     PixelResult,
     RoundedScores,
-    SemanticConfusion,
-    SemanticResult,
     TrueComponents,
     clip_overflow,
     round_scores,
@@ -63,7 +62,6 @@ from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.scores import (
     ClassStatistics,
     check_scores,
-    class_sums,
     compute_scores,
     default_scores,
 )
@@ -73,30 +71,11 @@ __all__ = [
     'Evaluation',
     'ImageResult',
     'MethodResult',
-    'SemanticEvaluation',
-    'class_statistics',
     'evaluate',
-    'evaluate_semantics',
-    'over_images',
     'score_images',
 ]
 
-T = TypeVar('T')
-R = TypeVar('R')
 FloatArray = NDArray[np.float64]
-
-
-class Progress(Protocol):
-    """Something that shows how far an iteration has come, such as a progress bar."""
-
-    def __call__(self, items: Iterable[T], total: int, text: str) -> Iterable[T]:
-        """Pass on items, of which there are at most total; text says what is being done."""
-
-
-def no_progress(items: Iterable[T], total: int, text: str) -> Iterable[T]:
-    """Show nothing."""
-    del total, text
-    return items
 
 
 @dataclass(frozen=True)
@@ -342,136 +321,11 @@ def score_images(
     for sample in samples:
         image, label = sample.read()
         content = read_file(sample.image)
-        prediction = outputs.read(content) if outputs else None
+        prediction = outputs.read(sample.key(content)) if outputs else None
         if prediction is None:
             prediction = network.predict([image])
         scores = compute_scores(prediction, parameters, methods, statistics)
         yield sample, image, label, {name: score.cpu().numpy() for name, score in scores.items()}
-
-
-def class_statistics(
-    network: Network,
-    dataset: Dataset,
-    *,
-    cache: Path | None = None,
-    progress: Progress = no_progress,
-) -> ClassStatistics:
-    """Find the statistics that standardized max-logits need; labels are not looked at.
-
-    The paper takes them from the training set of the network. Where that is not at hand, images
-    of ordinary drives will do.
-
-    Args:
-        network: the network.
-        dataset: the images; those that cannot be read are skipped.
-        cache: folder that keeps the outputs of the network; see `OutputCache`.
-        progress: see `Progress`.
-
-    Raises:
-        MaskomalyError: no image could be read.
-
-    """
-    outputs = OutputCache(cache, network) if cache else None
-
-    def take(_: Sample, prediction: MaskPrediction | None, __: Image) -> FloatArray:
-        assert prediction is not None
-        return class_sums(prediction)
-
-    total: FloatArray | None = None
-    run = over_images(network, dataset, outputs, take)
-    for _, sums in progress(run, len(dataset), f'{dataset.name}: classes'):
-        total = sums if total is None else total + sums
-    check_images(dataset, 0 if total is None else 1)
-    assert total is not None
-    return ClassStatistics.of_sums(total, dataset.name)
-
-
-def over_images(
-    network: Network | None,
-    dataset: Dataset,
-    outputs: OutputCache | None,
-    work: Callable[[Sample, MaskPrediction | None, Image], R],
-) -> Iterator[tuple[Sample, R]]:
-    """Do something with the output for each image and its label; skip what is broken.
-
-    Files are read by some threads, work is done by others, and the network runs in between, on
-    the thread of the caller. Only a few images wait between any two of them.
-
-    Args:
-        network: the network; None where only labels are needed.
-        dataset: the images.
-        outputs: keeps the outputs of the network.
-        work: what to do. A ValueError says that the image cannot be used.
-
-    Yields:
-        Samples and what work returned, in order.
-
-    """
-    workers = os.cpu_count() or 1
-
-    def load(sample: Sample) -> tuple[bytes, Image | None, MaskPrediction | None, Image]:
-        if network is None:
-            return b'', None, None, sample.read_label()
-        content = read_file(sample.image)
-        prediction = outputs.read(content) if outputs else None
-        if prediction is not None:
-            return content, None, prediction, sample.read_label(prediction.frame_size)
-        image = decode_image(content, sample.image)
-        label = sample.read_label((image.shape[0], image.shape[1]))
-        return content, image, None, label
-
-    def finish(loaded: tuple[Sample, bytes | None, MaskPrediction | None, Image]) -> R:
-        sample, content, prediction, label = loaded
-        if content is not None and outputs is not None and prediction is not None:
-            outputs.write(content, prediction)
-        return work(sample, prediction, label)
-
-    def predict() -> Iterator[tuple[Sample, bytes | None, MaskPrediction | None, Image]]:
-        for sample, future in _ahead(readers, load, dataset.samples, workers + 2):
-            try:
-                content, image, prediction, label = future.result()
-            except MaskomalyError as error:
-                dataset.skip(sample.name, str(error))
-                continue
-            if image is None or network is None:
-                yield sample, None, prediction, label
-            else:
-                yield sample, content, network.predict([image]), label
-
-    # Threads of their own for torch in each worker would be more than there are processors. What
-    # is set there is also what threads get that begin later.
-    torch_threads = torch.get_num_threads()
-    with (
-        ThreadPoolExecutor(2) as readers,
-        ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):
-        try:
-            for (sample, *_), future in _ahead(pool, finish, predict(), workers + 1):
-                try:
-                    result = future.result()
-                except CannotWriteError:
-                    raise
-                except ValueError as error:
-                    dataset.skip(sample.name, str(error))
-                    continue
-                yield sample, result
-        finally:
-            for threads in (readers, pool):
-                threads.shutdown(wait=False, cancel_futures=True)
-            torch.set_num_threads(torch_threads)
-
-
-def _ahead(
-    threads: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], depth: int
-) -> Iterator[tuple[T, Future[R]]]:
-    """Yield items and futures of function(item) in order, begun up to depth items ahead."""
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    for item in items:
-        waiting.append((item, threads.submit(function, item)))
-        if len(waiting) > depth:
-            yield waiting.popleft()
-    while waiting:
-        yield waiting.popleft()
 
 
 def _component_metrics(
@@ -495,7 +349,7 @@ def _component_metrics(
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        run = _ahead(pool, find, stored.names, workers + 1)
+        run = ahead(pool, find, stored.names, workers + 1)
         for _, future in progress(run, len(stored.names), f'{dataset.name}: components'):
             for method, found in future.result().items():
                 metrics[method].add(found)
@@ -534,85 +388,3 @@ class _StoredScores:
             scores = np.fromfile(file, np.float16).reshape(-1, *shape)
         path.unlink()
         return dict(zip(methods, scores, strict=True)), label
-
-
-@dataclass(frozen=True)
-class SemanticEvaluation:
-    """Figures of the semantic segmentation on one data set.
-
-    Attributes:
-        dataset: name of the data set.
-        images: number of images that the figures are of.
-        skipped: reason for each image that is missing in them, by name.
-        classes: names of the classes.
-        result: the figures.
-
-    """
-
-    dataset: str
-    images: int
-    skipped: dict[str, str]
-    classes: tuple[str, ...]
-    result: SemanticResult
-
-
-def evaluate_semantics(
-    network: Network,
-    dataset: Dataset,
-    *,
-    cache: Path | None = None,
-    progress: Progress = no_progress,
-) -> SemanticEvaluation:
-    """Measure the semantic segmentation that the masks and classes of a network make up.
-
-    Args:
-        network: a network with the classes of `CLASS_NAMES`.
-        dataset: images with semantic labels.
-        cache: folder that keeps the outputs of the network; see `OutputCache`.
-        progress: see `Progress`.
-
-    Raises:
-        MaskomalyError: the network has other classes, the labels are of another kind, or no image
-            could be read.
-
-    """
-    check_task(dataset, 'semantic')
-    if tuple(network.class_names) != CLASS_NAMES:
-        raise MaskomalyError(
-            f'checkpoint {network.name} has the classes {", ".join(network.class_names)}; labels '
-            f'of layout {dataset.layout_name} are mapped to {", ".join(CLASS_NAMES)}'
-        )
-    confusion = SemanticConfusion(len(CLASS_NAMES))
-    images = 0
-
-    def classify(
-        _: Sample, prediction: MaskPrediction | None, label: Image
-    ) -> tuple[Image, Image]:
-        assert prediction is not None
-        return prediction.semantic_map()[0].cpu().numpy(), label
-
-    outputs = OutputCache(cache, network) if cache else None
-    run = over_images(network, dataset, outputs, classify)
-    for _, (predicted, label) in progress(run, len(dataset), f'{dataset.name}: classes'):
-        confusion.update(predicted, label)
-        images += 1
-    check_images(dataset, images)
-    return SemanticEvaluation(
-        dataset.name, images, dict(dataset.skipped), CLASS_NAMES, confusion.compute()
-    )
-
-
-def check_images(dataset: Dataset, images: int) -> None:
-    """Raise MaskomalyError if no image of a data set could be read."""
-    if not images:
-        reason = next(iter(dataset.skipped.values()))
-        raise MaskomalyError(f'no image of {dataset.name} can be used; the first: {reason}')
-
-
-def check_task(dataset: Dataset, task: str) -> None:
-    """Raise MaskomalyError unless the labels of a data set are `anomaly` or `semantic`."""
-    if dataset.layout.task != task:
-        raise MaskomalyError(
-            f'layout {dataset.layout_name} has {dataset.layout.task} labels; '
-            f'{task} labels are needed here'
-        )

@@ -40,14 +40,11 @@ import maskomaly_ros
 from maskomaly_ros import html
 from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import (
-    Evaluation,
-    SemanticEvaluation,
-    class_statistics,
-    score_images,
-)
+from maskomaly_ros.evaluation.evaluate import Evaluation, score_images
+from maskomaly_ros.evaluation.images import class_statistics
 from maskomaly_ros.evaluation.metrics import IGNORE, Curve, ImageFigures
 from maskomaly_ros.evaluation.score_files import ScoreFolder
+from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.html import Cell, Column, Row
 from maskomaly_ros.networks import Network
 from maskomaly_ros.queries import Queries

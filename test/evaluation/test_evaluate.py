@@ -25,13 +25,10 @@ import torch
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.datasets import open_dataset
-from maskomaly_ros.evaluation.evaluate import (
-    class_statistics,
-    evaluate,
-    evaluate_semantics,
-    score_images,
-)
+from maskomaly_ros.evaluation.evaluate import evaluate, score_images
+from maskomaly_ros.evaluation.images import class_statistics
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
+from maskomaly_ros.evaluation.semantics import evaluate_semantics
 from maskomaly_ros.networks.prediction import resize_maps
 from maskomaly_ros.scores import SCORES, compute_scores
 from maskomaly_ros.scoring import (

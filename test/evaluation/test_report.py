@@ -30,12 +30,7 @@ from typer.testing import CliRunner
 from maskomaly_ros import html
 from maskomaly_ros.cli.main import app
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import (
-    Evaluation,
-    SemanticEvaluation,
-    evaluate,
-    score_images,
-)
+from maskomaly_ros.evaluation.evaluate import Evaluation, evaluate, score_images
 from maskomaly_ros.evaluation.metrics import SemanticResult
 from maskomaly_ros.evaluation.report import (
     FALSE_ALARM,
@@ -53,6 +48,7 @@ from maskomaly_ros.evaluation.report import (
     run_facts,
     semantic_report,
 )
+from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.scoring import ScoringParameters
 

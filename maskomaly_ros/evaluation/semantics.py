@@ -1,0 +1,100 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measure the semantic segmentation that the masks and classes of a network make up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskomaly_ros.classes import CLASS_NAMES
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation.cache import OutputCache
+from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
+from maskomaly_ros.evaluation.images import (
+    Progress,
+    check_images,
+    check_task,
+    no_progress,
+    over_images,
+)
+from maskomaly_ros.evaluation.metrics import SemanticConfusion, SemanticResult
+from maskomaly_ros.networks import MaskPrediction, Network
+
+
+@dataclass(frozen=True)
+class SemanticEvaluation:
+    """Figures of the semantic segmentation on one data set.
+
+    Attributes:
+        dataset: name of the data set.
+        images: number of images that the figures are of.
+        skipped: reason for each image that is missing in them, by name.
+        classes: names of the classes.
+        result: the figures.
+
+    """
+
+    dataset: str
+    images: int
+    skipped: dict[str, str]
+    classes: tuple[str, ...]
+    result: SemanticResult
+
+
+def evaluate_semantics(
+    network: Network,
+    dataset: Dataset,
+    *,
+    cache: Path | None = None,
+    progress: Progress = no_progress,
+) -> SemanticEvaluation:
+    """Measure the semantic segmentation that the masks and classes of a network make up.
+
+    Args:
+        network: a network with the classes of `CLASS_NAMES`.
+        dataset: images with semantic labels.
+        cache: folder that keeps the outputs of the network; see `OutputCache`.
+        progress: see `Progress`.
+
+    Raises:
+        MaskomalyError: the network has other classes, the labels are of another kind, or no image
+            could be read.
+
+    """
+    check_task(dataset, 'semantic')
+    if tuple(network.class_names) != CLASS_NAMES:
+        raise MaskomalyError(
+            f'checkpoint {network.name} has the classes {", ".join(network.class_names)}; labels '
+            f'of layout {dataset.layout_name} are mapped to {", ".join(CLASS_NAMES)}'
+        )
+    confusion = SemanticConfusion(len(CLASS_NAMES))
+    images = 0
+
+    def classify(
+        _: Sample, prediction: MaskPrediction | None, label: Image
+    ) -> tuple[Image, Image]:
+        assert prediction is not None
+        return prediction.semantic_map()[0].cpu().numpy(), label
+
+    outputs = OutputCache(cache, network) if cache else None
+    run = over_images(network, dataset, outputs, classify)
+    for _, (predicted, label) in progress(run, len(dataset), f'{dataset.name}: classes'):
+        confusion.update(predicted, label)
+        images += 1
+    check_images(dataset, images)
+    return SemanticEvaluation(
+        dataset.name, images, dict(dataset.skipped), CLASS_NAMES, confusion.compute()
+    )
