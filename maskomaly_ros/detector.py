@@ -236,13 +236,7 @@ class Detector:
 
     def check(self, config: DetectorConfig) -> None:
         """Raise MaskomalyError where a configuration names queries that the network lacks."""
-        for name in ('anomalous_queries', 'ground_queries'):
-            for query in getattr(config.scoring, name):
-                if query >= self.network.num_queries:
-                    raise MaskomalyError(
-                        f'{name} has query {query}, but network {self.network.name} has '
-                        f'{self.network.num_queries} queries, numbered from 0'
-                    )
+        check_queries(self.network, config.scoring)
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """Find obstacles in frames, RGB uint8 [H, W, 3]; their sizes may differ.
@@ -308,6 +302,17 @@ class Detector:
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
         return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}
+
+
+def check_queries(network: Network, parameters: ScoringParameters) -> None:
+    """Raise MaskomalyError where parameters name queries that a network lacks."""
+    for name in ('anomalous_queries', 'ground_queries'):
+        for query in getattr(parameters, name):
+            if query >= network.num_queries:
+                raise MaskomalyError(
+                    f'{name} has query {query}, but network {network.name} has '
+                    f'{network.num_queries} queries, numbered from 0'
+                )
 
 
 def _download(tensor: Tensor) -> NDArray[Any]:

@@ -94,7 +94,7 @@ def analyse(
     input_size: Size = None,
 ) -> None:
     """Study the queries of checkpoints: classes, IoU with anomalies, their best number, curves."""
-    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import analysis
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.report import run_facts
@@ -114,7 +114,7 @@ def analyse(
         parameters = find_queries(
             network, queries[index] if queries else None
         ).scoring_parameters()
-        Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+        check_queries(network, parameters)
         with progress() as bars:
             studies.append(
                 analysis.study(

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`maskomaly evaluate` and `maskomaly calibrate`."""
+"""`maskomaly evaluate`: figures of methods on labelled images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from maskomaly_ros.cli.common import (
     OUT,
     Checkpoint,
     Device,
-    MaybeFloat,
     MaybePath,
     MaybeStr,
     MaybeStrs,
@@ -138,7 +137,7 @@ def evaluate(
 
     Layouts with classes give the mean IoU of the semantic segmentation instead.
     """
-    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
     from maskomaly_ros.evaluation.images import class_statistics
@@ -160,7 +159,7 @@ def evaluate(
         network = load(checkpoint, device, precision, input_size)
         known = find_queries(network, queries)
         parameters = known.scoring_parameters()
-        Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+        check_queries(network, parameters)
         chosen = (
             [name.strip() for name in methods.split(',')]
             if methods
@@ -247,7 +246,7 @@ def evaluate(
     skipped = {e.dataset: e.skipped for e in evaluations}
     if ordinary and ordinary.skipped:
         skipped[ordinary.name] = {**skipped.get(ordinary.name, {}), **ordinary.skipped}
-    _report_skipped(skipped)
+    report_skipped(skipped)
 
 
 def _write_report(path: Path, reports: list[DatasetReport], facts: dict[str, str]) -> None:
@@ -303,49 +302,6 @@ def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolde
             )
         found += [ScoreFolder(name if equals else f.method, f.folder) for f in folders]
     return found
-
-
-def calibrate(
-    dataset: Annotated[
-        str,
-        typer.Option(
-            metavar='LAYOUT:PATH',
-            help='Data set with anomalies; see `maskomaly evaluate --help` for layouts.',
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help='Queries file to write.')],
-    checkpoint: Checkpoint = 'demo',
-    iou_threshold: Annotated[
-        MaybeFloat,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help='Mean IoU with anomalies from which a query is anomalous; default: 0.25, or more '
-            'where that is clearly better.',
-        ),
-    ] = None,
-    cache: Cache = None,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
-) -> None:
-    """Find the anomalous queries and parameters of a checkpoint, and write its queries file."""
-    from maskomaly_ros.evaluation.calibration import calibrate as find
-    from maskomaly_ros.evaluation.datasets import open_dataset
-    from maskomaly_ros.queries import write_queries
-
-    images = open_dataset(dataset)
-    make_parent(out)
-    network = load(checkpoint, device, precision, input_size)
-    with progress() as bars:
-        found = find(network, images, iou_threshold=iou_threshold, cache=cache, progress=bars)
-    try:
-        write_queries(out, found)
-    except OSError as error:
-        raise MaskomalyError(f'cannot write {out}: {error.strerror}') from error
-    _print_calibration(found)
-    OUT.print(f'Written to {out}', soft_wrap=True, highlight=False)
-    _report_skipped({images.name: images.skipped})
 
 
 def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> None:
@@ -496,53 +452,7 @@ def _columns_of(result: MethodResult) -> dict[str, float]:
     return columns
 
 
-def _print_calibration(queries: Queries) -> None:
-    provenance = queries.provenance
-    OUT.print('Queries by mean IoU with anomalies', style='italic')
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column('query', justify='right')
-    table.add_column('mean IoU', justify='right')
-    table.add_column('anomalous')
-    for row in provenance['ranking']:
-        chosen = row['query'] in queries.anomalous_queries
-        table.add_row(str(row['query']), f'{row["mean_iou"]:.3f}', 'yes' if chosen else '')
-    OUT.print(table)
-    OUT.print('Parameters', style='italic')
-    table = Table(show_header=False, box=box.SIMPLE)
-    for name in ('mask_threshold', 'border_threshold', 'reject_weight', 'obstacle_threshold'):
-        table.add_row(name, f'{getattr(queries, name):g}')
-    ground = ', '.join(map(str, queries.ground_queries)) or 'none'
-    table.add_row('ground_queries', ground)
-    OUT.print(table)
-    figures, search = provenance['calibration_figures'], provenance['search']
-    OUT.print(
-        f'On these {provenance["images"]} images, which are no test any more: '
-        f'AP {100 * figures["ap"]:.2f} %, FPR95 {100 * figures["fpr95"]:.2f} %, '
-        f'AuROC {100 * figures["auroc"]:.2f} %, best F1 {100 * figures["best_f1"]:.2f} %; '
-        f"AP with the paper's parameters {100 * search['ap_of_defaults']:.2f} %",
-        highlight=False,
-    )
-    for margin, interval in provenance['detection_margin'].items():
-        OUT.print(
-            f'F1 above {margin} for thresholds from {interval["from"]:.4f} to '
-            f'{interval["to"]:.4f}, middle {interval["middle"]:.4f}'
-            if interval['length']
-            else f'F1 above {margin} for no threshold',
-            highlight=False,
-        )
-    if 'parts' in search:
-        these, defaults, left_out = (
-            f'{100 * search[name]:.2f} %'
-            for name in ('ap_of_a_part', 'ap_of_a_part_with_defaults', 'ap_of_a_part_left_out')
-        )
-        OUT.print(
-            f"Mean AP of {search['parts']} parts of the images: {these}; with the paper's "
-            f'parameters {defaults}; with what is found without the part {left_out}',
-            highlight=False,
-        )
-
-
-def _report_skipped(skipped: dict[str, dict[str, str]]) -> None:
+def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
     """Name what was left out and end with exit status 1, if anything was."""
     for dataset, reasons in skipped.items():
         if reasons:

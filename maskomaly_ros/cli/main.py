@@ -26,7 +26,17 @@ import typer
 from rich.logging import RichHandler
 
 from maskomaly_ros import __version__
-from maskomaly_ros.cli import analyse, benchmark, checkpoint, evaluate, export, mine, replay, top
+from maskomaly_ros.cli import (
+    analyse,
+    benchmark,
+    calibrate,
+    checkpoint,
+    evaluate,
+    export,
+    mine,
+    replay,
+    top,
+)
 from maskomaly_ros.cli.common import (
     ERR,
     OUT,
@@ -68,7 +78,7 @@ app = typer.Typer(
 app.add_typer(checkpoint.app)
 app.command()(benchmark.benchmark)
 app.command()(evaluate.evaluate)
-app.command()(evaluate.calibrate)
+app.command()(calibrate.calibrate)
 app.command()(analyse.analyse)
 app.command()(top.top)
 app.command()(replay.replay)

@@ -19,6 +19,10 @@ the parameters of the score, follow from a search over a coarse grid by AP and t
 handful of images can tell good settings from bad ones, not the best from the second best; so of
 all settings that are as good as the best within the noise, the one nearest to the paper's
 defaults is taken.
+
+Images of anomalies show little of what a vehicle meets all day. Ordinary frames, which show no
+anomaly, can be pooled with them: their pixels are negatives like all others, so that a setting
+that takes cars for obstacles loses.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -55,15 +59,17 @@ from maskomaly_ros.evaluation.metrics import (
     Curve,
     PixelMetrics,
     PixelResult,
-    count_scores,
 )
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.networks.prediction import resize_maps
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.scoring import (
     ScoringParameters,
+    Variant,
     accept_map,
     border_mask,
+    join_maps,
     reject_map,
     score_map,
 )
@@ -75,7 +81,21 @@ IOU_THRESHOLDS = (0.25, 0.3, 0.35, 0.4)
 MASK_THRESHOLDS = (0.3, 0.5, 0.7)
 BORDER_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 """At 1 there are no borders."""
-REJECT_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+FUSIONS: tuple[tuple[Variant, float], ...] = (
+    *(('paper', weight) for weight in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)),
+    *(('geometric', weight) for weight in (0.1, 0.25, 0.5, 0.75)),
+    ('minimum', 0.5),
+)
+"""Variant and reject_weight; `product` ranks as `geometric` with a weight of a half does."""
+CRITERIA: Mapping[str, str] = {
+    'ap': 'AP, then FPR95, of the images with anomalies',
+    'fpr95': 'FPR95, then AP, of the images with anomalies',
+    'pooled-ap': 'AP, then FPR95, with the pixels of ordinary frames as negatives too',
+    'pooled-fpr95': 'FPR95, then AP, with the pixels of ordinary frames as negatives too',
+}
+"""What settings are chosen by."""
+MOST_ORDINARY = 100
+"""Frames of each ordinary data set or drive that are looked at, evenly spread."""
 GROUND_IOU = 0.5
 """Mean IoU with the road from which a query may become a ground query."""
 ROAD_CLASSES = ('road', 'drivable')
@@ -99,6 +119,8 @@ def calibrate(
     network: Network,
     dataset: Dataset,
     *,
+    ordinary: Sequence[OrdinaryFrames] = (),
+    criterion: str | None = None,
     iou_threshold: float | None = None,
     cache: Path | None = None,
     progress: Progress = no_progress,
@@ -112,10 +134,11 @@ def calibrate(
       road, or none. Road is what the labels say, where label 0 is the road alone, or else what
       the network itself takes for it, where one of its classes is called road or drivable;
       without ignored and anomalous pixels.
-    - T_IoU, whether there are ground queries, mask_threshold, border_threshold and
+    - T_IoU, whether there are ground queries, mask_threshold, border_threshold, variant and
       reject_weight: see `_choose`.
-    - obstacle_threshold: the threshold of best F1. Beside it, in the provenance, stands the
-      middle of the detection margin: the threshold that may be off the most to either side.
+    - obstacle_threshold: the threshold of best F1, with ordinary frames pooled in. Beside it, in
+      the provenance, stands the middle of the detection margin: the threshold that may be off the
+      most to either side.
 
     Holds the masks of all images: 1 MB an image for the bundled checkpoint, 50 MB for published
     ones at their full input size.
@@ -123,6 +146,9 @@ def calibrate(
     Args:
         network: the network.
         dataset: images for calibration, which are no test images any more.
+        ordinary: frames without anomalies, of which `MOST_ORDINARY` each are taken.
+        criterion: key of `CRITERIA`; None takes `pooled-ap` where there are ordinary frames, else
+            `ap`.
         iou_threshold: T_IoU, in [0, 1]; None chooses from `IOU_THRESHOLDS`.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
@@ -132,12 +158,18 @@ def calibrate(
         ranking of the queries, and the AP on images that were left out of the calibration.
 
     Raises:
-        MaskomalyError: iou_threshold is out of range, the labels are of another kind, no image
+        MaskomalyError: iou_threshold is out of range, the criterion is unknown or needs ordinary
+            frames, the labels are of another kind, no image
             could be read, or none has an anomaly.
 
     """
     if iou_threshold is not None and not 0.0 <= iou_threshold <= 1.0:
         raise MaskomalyError(f'iou_threshold {iou_threshold} is out of range: 0 to 1')
+    criterion = criterion or ('pooled-ap' if ordinary else 'ap')
+    if criterion not in CRITERIA:
+        raise MaskomalyError(f'criterion {criterion!r} is none of {", ".join(CRITERIA)}')
+    if _is_pooled(criterion) and not ordinary:
+        raise MaskomalyError(f'criterion {criterion} needs ordinary frames, and none are given')
     check_task(dataset, 'anomaly')
     road_class = next((n for n in network.class_names if n.lower() in ROAD_CLASSES), None)
     road_source = (
@@ -166,8 +198,19 @@ def calibrate(
     if not any(o.can_be_searched for o in observations):
         raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1) and a rest (0)')
 
+    traffic: list[_Observation] = []
+    frames: list[dict[str, Any]] = []
+    for each in ordinary:
+        some = each.sparse(MOST_ORDINARY)
+        seen = some.over(network, _observe_ordinary, outputs)
+        found = [o for _, o in progress(seen, len(some), f'masks of {each.name}')]
+        some.check(len(found))
+        traffic += found
+        frames.append({'name': each.name, 'frames': len(found), 'of': len(each)})
+
     thresholds = IOU_THRESHOLDS if iou_threshold is None else (iou_threshold,)
-    choice, search = _search(observations, thresholds, progress)
+    searched = observations + traffic if _is_pooled(criterion) else observations
+    choice, search = _search(searched, thresholds, criterion, progress)
     if not choice.parameters.anomalous_queries:
         mean_iou = _mean_iou(observations)
         _LOG.warning(
@@ -178,16 +221,21 @@ def calibrate(
             mean_iou.argmax(),
             mean_iou.max(),
         )
-    figures, curve = _measure(observations, choice.parameters, progress)
+    measured = _measure(observations, choice.parameters, progress)
+    figures, curve = measured.compute(), measured.counts.curve()
+    pooled = figures
+    if traffic:
+        pooled = measured.pooled(_measure(traffic, choice.parameters, progress)).compute()
     return Queries(
         checkpoint=network.name,
         checkpoint_sha256=network.sha256,
         anomalous_queries=choice.parameters.anomalous_queries,
         ground_queries=choice.parameters.ground_queries,
+        variant=choice.parameters.variant,
         mask_threshold=choice.parameters.mask_threshold,
         border_threshold=choice.parameters.border_threshold,
         reject_weight=choice.parameters.reject_weight,
-        obstacle_threshold=_obstacle_threshold(figures.best_f1_threshold),
+        obstacle_threshold=_obstacle_threshold(pooled.best_f1_threshold),
         provenance={
             'tool': f'maskomaly_ros {maskomaly_ros.__version__}',
             'date': datetime.date.today().isoformat(),
@@ -195,6 +243,8 @@ def calibrate(
             'layout': dataset.layout_name,
             'images': len(observations),
             'images_with_anomalies': sum(o.has_anomaly for o in observations),
+            'criterion': criterion,
+            **({'ordinary': frames} if frames else {}),
             'input_size': asdict(network.input_size),
             'iou_threshold': choice.iou_threshold,
             'mask_threshold_of_iou': 0.5,
@@ -207,14 +257,20 @@ def calibrate(
             'search': search,
             'calibration_figures': {
                 'note': 'measured on the images of the calibration; not a test',
-                'ap': _rounded(figures.ap),
-                'fpr95': _rounded(figures.fpr95),
-                'auroc': _rounded(figures.auroc),
-                'best_f1': _rounded(figures.best_f1),
+                **_figures(figures),
+                **({'pooled': _figures(pooled)} if traffic else {}),
             },
             'detection_margin': {f'{margin:g}': _interval(curve, margin) for margin in (0.6, 0.7)},
         },
     )
+
+
+def _is_pooled(criterion: str) -> bool:
+    return criterion.startswith('pooled-')
+
+
+def _figures(result: PixelResult) -> dict[str, float]:
+    return {n: _rounded(getattr(result, n)) for n in ('ap', 'fpr95', 'auroc', 'best_f1')}
 
 
 @dataclass(frozen=True)
@@ -260,6 +316,10 @@ def _observe(
         query_iou(prediction, label),
         query_iou(prediction, _road_label(label, road)),
     )
+
+
+def _observe_ordinary(frame: OrdinaryFrame) -> _Observation:
+    return _observe(frame.prediction, frame.label, None)
 
 
 def _road_label(label: Image, road: NDArray[np.bool_] | None) -> Image:
@@ -338,20 +398,22 @@ def _ranking(mean_iou: FloatArray) -> list[dict[str, Any]]:
 
 def _departures(parameters: ScoringParameters) -> int:
     """Count the searched parameters that are not the paper's."""
-    names = 'mask_threshold', 'border_threshold', 'reject_weight'
+    names = 'mask_threshold', 'border_threshold', 'reject_weight', 'variant'
     return sum(getattr(parameters, name) != getattr(_DEFAULTS, name) for name in names)
 
 
-_GRID = tuple(
+GRID = tuple(
     ScoringParameters(
         mask_threshold=mask_threshold,
         border_threshold=border_threshold,
         reject_weight=reject_weight,
+        variant=variant,
     )
-    for mask_threshold, border_threshold, reject_weight in itertools.product(
-        MASK_THRESHOLDS, BORDER_THRESHOLDS, REJECT_WEIGHTS
+    for mask_threshold, border_threshold, (variant, reject_weight) in itertools.product(
+        MASK_THRESHOLDS, BORDER_THRESHOLDS, FUSIONS
     )
 )
+"""Every setting that is tried, FUSIONS varying fastest."""
 
 
 @dataclass(frozen=True)
@@ -418,20 +480,30 @@ class _Parts:
         key = _Sets(tuple(sorted(sets.anomalous)), sets.ground)
         if key in self._tables:
             return self._tables[key]
-        counts = np.zeros((len(_GRID), len(self), 2, len(_BINS)), np.int32)
+        counts = np.zeros((len(GRID), len(self), 2, len(_BINS)), np.int32)
         pairs = [(index, image) for index, part in enumerate(self._parts) for image in part]
         for index, image in self._progress(pairs, len(pairs), 'parameters'):
             scores = search_scores(image.prediction, image.small_label.shape, *key)
             for setting, score in enumerate(scores):
-                found = count_scores(score, image.small_label)
-                for row, values in enumerate((found.positives, found.negatives)):
-                    counts[setting, index, row] += np.add.reduceat(values[: _ONE + 1], _BINS)
+                counts[setting, index] += _bin_counts(score, image.small_label)
         self._tables[key] = counts
         return counts
 
 
+def _bin_counts(score: NDArray[np.float32], label: Image) -> NDArray[np.intp]:
+    """Count anomalous and other pixels with scores in each of `_BINS`, [2, bins]."""
+    bits = torch.from_numpy(score).half().numpy().view(np.uint16) & 0x7FFF  # -0.0 counts as 0.0
+    places = (bits >> 3).astype(np.intp)  # float16 numbers from 0 on ascend as their bits do
+    known = label != IGNORE
+    keys = places[known] + np.where(label[known] == 1, 0, len(_BINS))
+    return np.bincount(keys, minlength=2 * len(_BINS)).reshape(2, len(_BINS))
+
+
 def _search(
-    observations: Sequence[_Observation], thresholds: Sequence[float], progress: Progress
+    observations: Sequence[_Observation],
+    thresholds: Sequence[float],
+    criterion: str,
+    progress: Progress,
 ) -> tuple[_Choice, dict[str, Any]]:
     """Choose a setting; then repeat the whole calibration without each part of the images.
 
@@ -443,9 +515,9 @@ def _search(
     parts = _Parts(observations, progress)
     if len(parts) == 1:
         _LOG.warning('one image with anomalies is too few to choose parameters: keeping defaults')
-    choice, counts = _choose(parts, thresholds)
+    choice, counts = _choose(parts, thresholds, criterion)
     queries = next(iter(parts.candidates(thresholds)))
-    default = parts.counts(queries)[[_departures(p) for p in _GRID].index(0)]
+    default = parts.counts(queries)[[_departures(p) for p in GRID].index(0)]
     figures: dict[str, Any] = {
         'longest_side': SEARCH_SIDE,
         'ap': _ap(counts.sum(axis=0)),
@@ -453,7 +525,8 @@ def _search(
     }
     if len(parts) > 2:
         left_out = [
-            _ap(_choose(parts, thresholds, without=part)[1][part]) for part in range(len(parts))
+            _ap(_choose(parts, thresholds, criterion, without=part)[1][part])
+            for part in range(len(parts))
         ]
         figures |= {
             'parts': len(parts),
@@ -465,19 +538,20 @@ def _search(
 
 
 def _choose(
-    parts: _Parts, thresholds: Sequence[float], without: int | None = None
+    parts: _Parts, thresholds: Sequence[float], criterion: str, without: int | None = None
 ) -> tuple[_Choice, Counts]:
     """Choose the setting nearest to the paper's among those as good as the best.
 
-    As good means that the AP falls short by no more than the standard error of the difference,
-    which the jackknife over the parts estimates (the one standard error rule of Breiman et al.
-    1984, on paired differences). Nearest means the fewest parameters that are not the paper's;
-    then AP and then FPR95 decide. With a single part nothing is known of the noise, and the
-    paper's parameters stay.
+    As good means that the figure of the criterion, AP or FPR95, falls short by no more than the
+    standard error of the difference, which the jackknife over the parts estimates (the one
+    standard error rule of Breiman et al. 1984, on paired differences). Nearest means the fewest
+    parameters that are not the paper's; then that figure and then the other one decide. With a
+    single part nothing is known of the noise, and the paper's parameters stay.
 
     Args:
         parts: the images.
         thresholds: values of T_IoU to choose from, the preferred one first.
+        criterion: key of `CRITERIA`.
         without: part to leave out.
 
     Returns:
@@ -486,7 +560,7 @@ def _choose(
     """
     candidates = parts.candidates(thresholds, without)
     counts = np.concatenate([parts.counts(sets) for sets in candidates])
-    settings = list(itertools.product(candidates, _GRID))
+    settings = list(itertools.product(candidates, GRID))
     first = next(iter(candidates))
     departures = np.array(
         [
@@ -502,19 +576,22 @@ def _choose(
     else:
         inside = counts[:, known]
         curves = [_curve(setting.sum(axis=0)) for setting in inside]
-        ap = np.array([curve.average_precision() for curve in curves])
-        fpr95 = np.array([curve.fpr95() for curve in curves])
+        figures = [Curve.average_precision, _specificity95]
+        if criterion.endswith('fpr95'):
+            figures.reverse()
+        primary, secondary = (np.array([figure(curve) for curve in curves]) for figure in figures)
         reduced = np.array(
             [
-                [_curve(rest).average_precision() for rest in setting.sum(axis=0) - setting]
+                [figures[0](_curve(rest)) for rest in setting.sum(axis=0) - setting]
                 for setting in inside
             ]
         )
-        best = int(np.lexsort((fpr95, -ap))[0])
+        best = int(np.lexsort((-secondary, -primary))[0])
         differences = reduced[best] - reduced
         error = np.sqrt((len(known) - 1) * differences.var(axis=1))
-        good = np.flatnonzero(ap[best] - ap <= error)
-        chosen = int(good[np.lexsort((fpr95[good], -ap[good], departures[good]))[0]])
+        good = np.flatnonzero(primary[best] - primary <= error)
+        order = np.lexsort((-secondary[good], -primary[good], departures[good]))
+        chosen = int(good[order[0]])
     sets, parameters = settings[chosen]
     choice = _Choice(
         candidates[sets],
@@ -532,8 +609,7 @@ def search_scores(
     """Compute the score of one frame for every setting of the grid, from shared parts.
 
     Yields:
-        float32 [*size], equal to `score_map`, for every combination of `MASK_THRESHOLDS`,
-        `BORDER_THRESHOLDS` and `REJECT_WEIGHTS`, the last one varying fastest.
+        float32 [*size], equal to `score_map` but for rounding, for every setting of `GRID`.
 
     """
     parts = prediction.resized((size[0], size[1])).parts
@@ -561,11 +637,11 @@ def _search_part(
             )
             borders = border_mask(*inputs, parameters, extent=extent)
             bordered = torch.where(borders, reject.clamp(max=_DEFAULTS.border_score), reject)
-            for weight in REJECT_WEIGHTS:
-                if anomalous:
-                    yield weight * bordered + (1 - weight) * accept
-                else:
-                    yield bordered
+            for variant, weight in FUSIONS:
+                chosen = ScoringParameters(
+                    anomalous_queries=anomalous, reject_weight=weight, variant=variant
+                )
+                yield join_maps(bordered, accept, chosen)
 
 
 def _curve(counts: NDArray[np.integer[Any]]) -> Curve:
@@ -574,18 +650,23 @@ def _curve(counts: NDArray[np.integer[Any]]) -> Curve:
     return Curve.of_steps(SCORE_VALUES[_BINS][::-1], positives, negatives)
 
 
+def _specificity95(curve: Curve) -> float:
+    """Return the share of pixels without anomaly that are left out where 95 % are found."""
+    return 1 - curve.fpr95()
+
+
 def _ap(counts: NDArray[np.integer[Any]]) -> float:
     return _rounded(_curve(counts).average_precision())
 
 
 def _measure(
     observations: Sequence[_Observation], parameters: ScoringParameters, progress: Progress
-) -> tuple[PixelResult, Curve]:
+) -> PixelMetrics:
     metrics = PixelMetrics()
     for observation in progress(observations, len(observations), 'figures'):
         score = observation.prediction.scored(score_map, parameters)
         metrics.update(score[0].numpy(), observation.label)
-    return metrics.compute(), metrics.counts.curve()
+    return metrics
 
 
 def _obstacle_threshold(best_f1_threshold: float) -> float:

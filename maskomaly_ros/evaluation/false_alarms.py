@@ -23,6 +23,7 @@ replay calls events.
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 import tempfile
@@ -36,19 +37,23 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+import maskomaly_ros
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.drives.source import Source
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.evaluation.cache import CannotWriteError
-from maskomaly_ros.evaluation.images import Progress, no_progress
-from maskomaly_ros.evaluation.metrics import SCORE_VALUES
-from maskomaly_ros.networks import Network
+from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
+from maskomaly_ros.evaluation.datasets import Dataset, Sample
+from maskomaly_ros.evaluation.images import Progress, check_task, no_progress, over_images
+from maskomaly_ros.evaluation.metrics import SCORE_VALUES, count_scores
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
+from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.obstacles import find_obstacles, obstacle_mask
 from maskomaly_ros.parameters import DEFAULTS, load_settings, read_regions, temporal_parameters
+from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalFilter, TemporalParameters
 from maskomaly_ros.refinement.tracking import Tracker
-from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.scoring import ScoringParameters, score_map
 from maskomaly_ros.topics import absolute_topic
 
 __all__ = [
@@ -59,7 +64,10 @@ __all__ = [
     'check_length',
     'count_false_obstacles',
     'find_threshold',
+    'recall_at',
     'score_drive',
+    'score_ordinary',
+    'with_threshold',
 ]
 
 Unit = Literal['frame', 'minute', 'hour']
@@ -263,6 +271,97 @@ def score_drive(
         # The node knows the header alone, which may be 0.
         stamp = frame.stamp_ns if frame.message is None else frame.header_ns
         yield ScoredFrame(detection.score, stamp, frame.image)
+
+
+def score_ordinary(
+    network: Network,
+    parameters: ScoringParameters,
+    frames: OrdinaryFrames,
+    outputs: OutputCache | None = None,
+) -> Iterator[ScoredFrame]:
+    """Yield ordinary pictures, which do not follow each other, with their scores."""
+
+    def score(frame: OrdinaryFrame) -> Score:
+        return frame.prediction.scored(score_map, parameters)[0].cpu().numpy()
+
+    for _, found in frames.over(network, score, outputs):
+        yield ScoredFrame(found)
+
+
+def recall_at(
+    network: Network,
+    dataset: Dataset,
+    parameters: ScoringParameters,
+    thresholds: Sequence[float],
+    *,
+    outputs: OutputCache | None = None,
+    progress: Progress = no_progress,
+) -> list[float]:
+    """Return the share of the anomalous pixels of a data set that score above each threshold.
+
+    Raises:
+        MaskomalyError: the labels are of another kind, or have no anomaly.
+
+    """
+    check_task(dataset, 'anomaly')
+
+    def count(_: Sample, prediction: MaskPrediction | None, label: Image) -> NDArray[np.int64]:
+        assert prediction is not None
+        score = prediction.scored(score_map, parameters)[0].cpu().numpy()
+        return count_scores(score, label).positives
+
+    total = np.zeros(len(SCORE_VALUES), np.int64)
+    run = over_images(network, dataset, outputs, count)
+    for _, positives in progress(run, len(dataset), f'{dataset.name}: recall'):
+        total += positives
+    if not total.any():
+        raise MaskomalyError(f'no image of {dataset.name} that can be used has an anomaly')
+    return [float(total[t < SCORE_VALUES].sum() / total.sum()) for t in thresholds]
+
+
+def with_threshold(
+    queries: Queries,
+    found: FalseAlarmThreshold,
+    rate: FalseAlarmRate,
+    rules: CountingRules,
+    source: str,
+    recall: Mapping[str, tuple[float, float]] | None = None,
+) -> Queries:
+    """Return queries with the threshold found, and where it comes from; all else stays.
+
+    Args:
+        queries: with the threshold so far.
+        found: the new one.
+        rate: that was asked for.
+        rules: of counting.
+        source: name of the ordinary frames.
+        recall: share of anomalous pixels found before and now, by name of a data set.
+
+    """
+    about: dict[str, Any] = {
+        'tool': f'maskomaly_ros {maskomaly_ros.__version__}',
+        'date': datetime.date.today().isoformat(),
+        'ordinary': source,
+        'frames': found.frames,
+        **({'seconds': round(found.seconds, 3)} if rate.is_of_time else {}),
+        'asked': str(rate),
+        'allowed': found.allowed,
+        'found': found.found,
+        'found_before': found.found_before,
+        'threshold_before': queries.obstacle_threshold,
+        **rules.describe(),
+    }
+    if recall:
+        about['recall'] = {
+            name: {'before': round(before, 4), 'now': round(now, 4)}
+            for name, (before, now) in recall.items()
+        }
+    return queries.model_copy(
+        update={
+            'obstacle_threshold': found.threshold,
+            'provenance': {**queries.provenance, 'false_alarms': about},
+        }
+    )
 
 
 def find_threshold(

@@ -409,6 +409,14 @@ class PixelMetrics:
                 (curve.average_precision(), curve.fpr_nearest_95(), curve.auroc())
             )
 
+    def pooled(self, other: PixelMetrics) -> PixelMetrics:
+        """Return the metrics over the images of both, pixels pooled and never averaged."""
+        both = PixelMetrics()
+        both._images = self._images + other._images
+        both._counts = self._counts + other._counts
+        both._steps = self._steps + other._steps
+        return both
+
     @property
     def counts(self) -> ScoreCounts:
         """The scores of all images so far."""
