@@ -34,11 +34,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import maskomaly_ros
-from maskomaly_ros.detector import Detector, DetectorConfig
+from maskomaly_ros.detector import Detection, Detector, DetectorConfig
 from maskomaly_ros.drives.source import Source
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
@@ -47,12 +49,16 @@ from maskomaly_ros.evaluation.images import Progress, check_task, no_progress, o
 from maskomaly_ros.evaluation.metrics import SCORE_VALUES, count_scores
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction, Network
-from maskomaly_ros.obstacles import find_obstacles, obstacle_mask
-from maskomaly_ros.parameters import DEFAULTS, load_settings, read_regions, temporal_parameters
+from maskomaly_ros.parameters import (
+    DEFAULTS,
+    load_settings,
+    read_regions,
+    refinement_parameters,
+)
 from maskomaly_ros.queries import Queries
+from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
 from maskomaly_ros.refinement.regions import Region
-from maskomaly_ros.refinement.temporal import TemporalFilter, TemporalParameters
-from maskomaly_ros.refinement.tracking import Tracker
+from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scoring import ScoringParameters, score_map
 from maskomaly_ros.topics import absolute_topic
 
@@ -162,13 +168,14 @@ class CountingRules:
 
     Attributes:
         minimum_area: smaller obstacles, in pixels, do not count.
-        temporal: filter over time, and the frames in a row that an obstacle must be there.
+        refinement: filter over time, frames in a row that an obstacle must be there, and how
+            obstacles are followed.
         region: where obstacles matter.
 
     """
 
     minimum_area: int = 0
-    temporal: TemporalParameters = field(default_factory=TemporalParameters)
+    refinement: RefinementParameters = field(default_factory=RefinementParameters)
     region: Region = field(default_factory=Region)
 
     @classmethod
@@ -200,16 +207,28 @@ class CountingRules:
                     f'road_regions and ego_regions belong to camera_topics {", ".join(regions)}, '
                     f'and the drive is from {topic or "no topic"}; name that one alone there'
                 )
-        return cls(values['minimum_obstacle_area'], temporal_parameters(values), region)
+        return cls(values['minimum_obstacle_area'], refinement_parameters(values), region)
 
     def describe(self) -> dict[str, Any]:
         """Return the rules for the provenance of a threshold."""
         return {
             'minimum_obstacle_area': self.minimum_area,
-            'minimum_obstacle_frames': self.temporal.minimum_frames,
-            'temporal_filter': self.temporal.filter,
+            'minimum_obstacle_frames': self.refinement.temporal.minimum_frames,
+            'temporal_filter': self.refinement.temporal.filter,
             'regions': self.region.sha256[:16] if self.region else 'none',
         }
+
+    @property
+    def after_scores(self) -> CountingRules:
+        """What is left to do with scores that are confined to the region and steadied."""
+        temporal = replace(self.refinement.temporal, filter='none')
+        return CountingRules(self.minimum_area, replace(self.refinement, temporal=temporal))
+
+    @property
+    def of_scores(self) -> CountingRules:
+        """What is done with scores, whatever the threshold."""
+        temporal = replace(self.refinement.temporal, minimum_frames=1)
+        return replace(self, refinement=RefinementParameters(temporal, None))
 
 
 @dataclass(frozen=True)
@@ -377,8 +396,8 @@ def find_threshold(
 
     Thresholds are tried from the highest down, so that no higher one of those tried has too many
     either. Scores are told apart as float16. Meanwhile they wait in a temporary folder,
-    compressed: about 1 byte a pixel, with the frames themselves where obstacles must be there for
-    several frames.
+    compressed: about 1 byte a pixel, and the frames themselves as JPEG, to notice cuts, where
+    obstacles are followed or must be there for several frames.
 
     Args:
         frames: in their order.
@@ -394,7 +413,7 @@ def find_threshold(
     """
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-scores-'))
-        kept = _KeptFrames(Path(folder), rules)
+        kept = _KeptFrames(Path(folder), rules, with_images=rate.is_of_time)
         for frame in progress(frames, total, 'scores'):
             kept.add(frame)
         seconds = kept.seconds
@@ -404,16 +423,11 @@ def find_threshold(
                 "rate such as '0.3/frame'"
             )
         allowed = rate.allowed(len(kept), seconds)
-        counting = replace(
-            rules,
-            region=Region(),
-            temporal=replace(rules.temporal, filter='none'),
-        )
 
         def count(thresholds: Sequence[float], most: float) -> list[int]:
             shown = progress(kept, len(kept), f'{len(thresholds)} thresholds')
             return count_false_obstacles(
-                shown, thresholds, counting, over_time=rate.is_of_time, most=most
+                shown, thresholds, rules.after_scores, over_time=rate.is_of_time, most=most
             )
 
         threshold, found = _search(kept.levels, allowed, count)
@@ -443,62 +457,49 @@ def count_false_obstacles(
 
     """
     counters = [_Counter(threshold, rules, over_time) for threshold in thresholds]
-    open_ = sorted(counters, key=lambda counter: -counter.threshold)
-    steady = TemporalFilter()
-    unheld = replace(rules.temporal, minimum_frames=1)
+    counting = sorted(counters, key=lambda counter: -counter.threshold)
     for frame in frames:
-        score = _refined(frame, rules.region, steady, unheld)
-        for place, counter in enumerate(open_):
-            counter.add(replace(frame, score=score))
+        for place, counter in enumerate(counting):
+            counter.add(frame)
             if counter.found > most:
-                for lower in open_[place + 1 :]:
+                for lower in counting[place + 1 :]:
                     lower.found = max(lower.found, counter.found)
-                del open_[place:]
+                del counting[place:]
                 break
-        if not open_:
+        if not counting:
             break
     return [counter.found for counter in counters]
 
 
-def _refined(
-    frame: ScoredFrame, region: Region, steady: TemporalFilter, parameters: TemporalParameters
-) -> Score:
-    """Return the score in the region and steadied, which no threshold has a part in."""
-    score = region.apply(frame.score)
-    if parameters.is_off or frame.image is None:
-        return score
-    return steady.apply(score, frame.image, frame.stamp, 1.0, parameters)
-
-
 class _Counter:
-    """Counts the false obstacles at one threshold."""
+    """Counts the false obstacles at one threshold, by what the node does with a score."""
 
     def __init__(self, threshold: float, rules: CountingRules, over_time: bool) -> None:
         self.threshold = threshold
         self.found = 0
-        self._minimum_area = rules.minimum_area
-        self._temporal = TemporalParameters(
-            minimum_frames=rules.temporal.minimum_frames,
-            max_gap=rules.temporal.max_gap,
-            cut=rules.temporal.cut,
+        self._config = DetectorConfig(
+            obstacle_threshold=threshold, minimum_obstacle_area=rules.minimum_area
         )
-        self._held = TemporalFilter()
-        self._tracker = Tracker() if over_time else None
+        tracking = rules.refinement.tracking or TrackingParameters()
+        self._parameters = replace(rules.refinement, tracking=tracking if over_time else None)
+        self._refiner = Refiner(rules.region)
+        self._over_time = over_time
 
     def add(self, frame: ScoredFrame) -> None:
         """Take the next frame."""
-        score = frame.score
-        if frame.image is not None:
-            score = self._held.apply(
-                score, frame.image, frame.stamp, self.threshold, self._temporal
-            )
-        mask = obstacle_mask(score, self.threshold)
-        obstacles = find_obstacles(score, mask, self._minimum_area)
-        if self._tracker is None:
-            self.found += len(obstacles)
+        detection = self._refiner.apply(
+            _detection(frame, self._config), frame.stamp, self._parameters
+        )
+        obstacles = detection.obstacles
+        if self._over_time:
+            self.found = max([self.found, *(obstacle.id or 0 for obstacle in obstacles)])
         else:
-            tracks = self._tracker.update(obstacles, frame.stamp)
-            self.found = max([self.found, *(track.id or 0 for track in tracks)])
+            self.found += len(obstacles)
+
+
+def _detection(frame: ScoredFrame, config: DetectorConfig) -> Detection:
+    image = np.zeros((*frame.score.shape, 3), np.uint8) if frame.image is None else frame.image
+    return Detection(image, torch.from_numpy(frame.score), config, {})
 
 
 def _search(
@@ -532,42 +533,44 @@ def _search(
 class _KeptFrames:
     """Scored frames on disk, in the order in which they were added."""
 
-    def __init__(self, folder: Path, rules: CountingRules) -> None:
+    def __init__(self, folder: Path, rules: CountingRules, *, with_images: bool) -> None:
         self._folder = folder
-        self._region = rules.region
-        self._parameters = replace(rules.temporal, minimum_frames=1)
-        self._with_image = rules.temporal.minimum_frames > 1
-        self._steady = TemporalFilter()
+        self._parameters = rules.of_scores.refinement
+        self._refiner = Refiner(rules.region)
+        self._with_images = with_images or rules.refinement.temporal.minimum_frames > 1
         self._occurs = np.zeros(1 << 16, bool)
-        self._frames: list[tuple[int, tuple[int, ...], bool]] = []
+        self._frames: list[tuple[int, tuple[int, ...]]] = []
 
     def add(self, frame: ScoredFrame) -> None:
         """Keep a frame, its score confined to the region and steadied over time."""
-        score = _refined(frame, self._region, self._steady, self._parameters)
-        stored = score.astype(np.float16)
+        detection = self._refiner.apply(
+            _detection(frame, DetectorConfig()), frame.stamp, self._parameters
+        )
+        stored = detection.score.astype(np.float16)
         self._occurs[np.unique(stored.view(np.uint16))] = True
-        image = frame.image if self._with_image else None
-        content = stored.tobytes() + (b'' if image is None else image.tobytes())
         path = self._path(len(self._frames))
         try:
-            path.write_bytes(zlib.compress(content, 1))
+            path.write_bytes(zlib.compress(stored.tobytes(), 1))
+            if self._with_images and frame.image is not None:
+                picture = cv2.imencode('.jpg', cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))[1]
+                path.with_suffix('.jpg').write_bytes(picture.tobytes())
         except OSError as error:
             raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
-        self._frames.append((frame.stamp, score.shape, image is not None))
+        self._frames.append((frame.stamp, stored.shape))
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def __iter__(self) -> Iterator[ScoredFrame]:
-        for index, (stamp, shape, has_image) in enumerate(self._frames):
-            content = zlib.decompress(self._path(index).read_bytes())
-            pixels = math.prod(shape)
-            score = np.frombuffer(content, np.float16, pixels).reshape(shape).astype(np.float32)
+        for index, (stamp, shape) in enumerate(self._frames):
+            path = self._path(index)
+            stored = np.frombuffer(zlib.decompress(path.read_bytes()), np.float16)
             image = None
-            if has_image:
-                image = np.frombuffer(content, np.uint8, 3 * pixels, 2 * pixels)
-                image = image.reshape(*shape, 3)
-            yield ScoredFrame(score, stamp, image)
+            if path.with_suffix('.jpg').exists():
+                picture = np.fromfile(path.with_suffix('.jpg'), np.uint8)
+                decoded = np.asarray(cv2.imdecode(picture, cv2.IMREAD_COLOR), np.uint8)
+                image = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+            yield ScoredFrame(stored.reshape(shape).astype(np.float32), stamp, image)
 
     @property
     def levels(self) -> NDArray[np.intp]:
@@ -578,7 +581,7 @@ class _KeptFrames:
     @property
     def seconds(self) -> float:
         """How long the frames take, the last one as long as the others; 0 without times."""
-        stamps = [stamp for stamp, _, _ in self._frames]
+        stamps = [stamp for stamp, _ in self._frames]
         if len(stamps) < 2 or stamps[-1] <= stamps[0]:
             return 0.0
         return (stamps[-1] - stamps[0]) / 1e9 * len(stamps) / (len(stamps) - 1)

@@ -247,6 +247,50 @@ def test_calibrate_writes_what_evaluate_reads(run, checkpoint, images, tmp_path,
     assert figures['best_f1'] == pytest.approx(pixels['best_f1'], abs=1e-4)
 
 
+def test_calibrate_moves_a_threshold_by_an_unlabelled_drive(run, checkpoint, images, tmp_path):
+    queries = tmp_path / 'queries.yaml'
+    before = Queries(checkpoint='tiny', anomalous_queries=(3,), obstacle_threshold=0.01)
+    write_queries(queries, before)
+    common = ('calibrate', '--checkpoint', checkpoint, '--device', 'cpu', '--queries', queries)
+    drive = ('--ordinary-drive', images / 'images')
+    status, out, err = run(*common, *drive, '--false-alarms', '1/frame')
+    assert status == 0, err
+    moved = read_queries(queries)
+    assert moved.scoring_parameters() == before.scoring_parameters()
+    about = moved.provenance['false_alarms']
+    assert about['found'] <= about['allowed'] == about['frames'] == 3
+    assert f'0.0100 -> {moved.obstacle_threshold:.4f}' in out
+    assert f'Written to {queries}' in out
+
+    other = tmp_path / 'other.yaml'
+    status, out, _ = run(
+        *common, '--ordinary', images / 'images', '--false-alarms', '1/frame', '--out', other,
+        '--dataset', f'plain:{images}',
+    )  # fmt: skip
+    assert status == 0
+    assert 'Anomalous pixels of roads above it' in out
+    assert read_queries(other).obstacle_threshold == moved.obstacle_threshold
+
+    for more, message in (
+        ((*drive, '--false-alarms', '1/min'), '3 frames (0.3 s) are too few for 1/minute'),
+        (drive, 'a threshold needs a rate'),
+        (('--false-alarms', '1/min'), '--false-alarms needs --ordinary-drive or --ordinary'),
+        ((*drive, '--false-alarms', 'few'), "'few' is no rate of false alarms"),
+        (
+            ('--ordinary', images / 'images', '--false-alarms', '1/min'),
+            'need frames with times',
+        ),
+    ):
+        status, _, err = run(*common, *more)
+        assert status == 1
+        assert message in ' '.join(err.split())
+    write_queries(queries, before.model_copy(update={'checkpoint_sha256': '0' * 64}))
+    status, _, err = run(*common, *drive, '--false-alarms', '1/frame')
+    assert status == 1
+    assert 'belongs to weights 000000000000' in err
+    assert run('calibrate', '--out', other)[0] == 1
+
+
 def test_generate_writes_a_data_set(run, tmp_path):
     out = tmp_path / 'clips'
     arguments = ('generate', '--out', out, '--size', '96x64', '--frames', '2', '--clips', '2')

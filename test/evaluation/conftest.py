@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrames, open_ordinary
 from maskomaly_ros.networks import InputSize, MaskPrediction
 
 SIZE = (48, 64)
@@ -122,3 +123,16 @@ def scenes(tmp_path: Path) -> Callable[..., Dataset]:
         return open_dataset(f'plain:{tmp_path}')
 
     return write
+
+
+@pytest.fixture
+def traffic(tmp_path: Path) -> OrdinaryFrames:
+    """Return three frames of an ordinary road with something blue on it, in a folder."""
+    folder = tmp_path / 'traffic'
+    folder.mkdir()
+    for index in range(3):
+        image, label = road_scene(100 + index)
+        image[label == 1] = (30, 60, 30)
+        image[20:32, 8 + 8 * index : 24 + 8 * index] = (30, 30, 200)
+        assert cv2.imwrite(str(folder / f'{index}.png'), np.ascontiguousarray(image[..., ::-1]))
+    return open_ordinary(str(folder))

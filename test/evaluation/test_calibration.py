@@ -19,6 +19,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -62,14 +63,9 @@ def test_search_scores_are_those_of_algorithm_1(seed, anomalous):
             replace(setting, anomalous_queries=anomalous),
             extent=prediction.extent,
         )
-        # A small root of what is nearly 0 shows its rounding.
-        np.testing.assert_allclose(
-            score,
-            expected.numpy(),
-            atol=1e-6**setting.reject_weight
-            if setting.variant == 'geometric' and setting.reject_weight
-            else 1e-6,
-        )
+        # A root of what is nearly 0 shows its rounding.
+        root = setting.reject_weight if setting.variant == 'geometric' else 1
+        np.testing.assert_allclose(score, expected.numpy(), atol=1e-6**root)
 
 
 @given(st.integers(0, 1000))
@@ -242,3 +238,35 @@ def test_kept_outputs_calibrate_alike(network, scenes, tmp_path_factory):
     first, second = (calibrate(network, dataset, cache=cache) for _ in range(2))
     assert first == second == calibrate(network, dataset)
     assert network.predicted == 4
+
+
+def test_ordinary_frames_keep_a_query_out_that_takes_traffic_for_obstacles(
+    network, scenes, traffic
+):
+    network.greedy = True  # query 3 sees the anomalies and everything blue
+    dataset = scenes(4)
+    for each in dataset.samples:  # where there is nothing blue, it does no harm
+        image = cv2.imread(str(each.image))
+        image[..., 0] = np.minimum(image[..., 0], 60)
+        assert cv2.imwrite(str(each.image), image)
+    alone = calibrate(network, dataset)
+    assert alone.anomalous_queries == (2, 3)
+    assert alone.provenance['criterion'] == 'ap'
+    assert 'pooled' not in alone.provenance['calibration_figures']
+    pooled = calibrate(network, dataset, ordinary=[traffic])
+    assert pooled.provenance['criterion'] == 'pooled-ap'
+    assert pooled.provenance['ordinary'] == [{'name': traffic.name, 'frames': 3, 'of': 3}]
+    figures = pooled.provenance['calibration_figures']
+    again = calibrate(network, dataset, ordinary=[traffic], criterion='ap')
+    assert again.scoring_parameters() == alone.scoring_parameters()
+    assert figures['pooled']['ap'] > again.provenance['calibration_figures']['pooled']['ap']
+
+
+def test_criteria_are_known_and_have_what_they_need(network, scenes, traffic):
+    dataset = scenes(2)
+    with pytest.raises(MaskomalyError, match=r"'luck' is none of ap, fpr95, pooled-ap, pooled-"):
+        calibrate(network, dataset, criterion='luck')
+    with pytest.raises(MaskomalyError, match='pooled-ap needs ordinary frames, and none are'):
+        calibrate(network, dataset, criterion='pooled-ap')
+    found = calibrate(network, dataset, ordinary=[traffic], criterion='pooled-fpr95')
+    assert found.provenance['criterion'] == 'pooled-fpr95'
