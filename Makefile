@@ -8,6 +8,9 @@ SOURCE =
 OUT = demo_output
 PYTEST_ARGS =
 MINUTES = 30
+# What the environment has to hold; it grows from one to the next.
+STAGE = test
+demo: STAGE = demo
 SEED = 1
 
 # Busy waiting of torch's threads starves the other processes of a small machine.
@@ -15,17 +18,18 @@ export OMP_WAIT_POLICY = PASSIVE
 
 # The package is used from this checkout, whatever the environment was made from.
 run = $(check_python) && \
-	python=$$("$(PYTHON)" tools/environment.py --cache "$(CACHE)" --wheels "$(ROS_WHEELS)") && \
+	python=$$("$(PYTHON)" tools/environment.py --cache "$(CACHE)" --wheels "$(ROS_WHEELS)" \
+		--stage "$(STAGE)") && \
 	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" "$$python"
 check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
 
-.PHONY: help demo test lint fuzz soak audit venv clean distclean
+.PHONY: help demo test test-fast lint fuzz soak audit venv clean distclean
 
 help:  ## Print this
 	@echo 'Usage: make TARGET [NAME=value ...]'
 	@echo
-	@sed -n 's/^\([a-z]*\): .*## \(.*\)/  \1#\2/p' Makefile | awk -F'#' '{printf "%-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/  \1#\2/p' Makefile | awk -F'#' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo
 	@echo '  PYTHON       interpreter, 3.10 or newer ($(PYTHON))'
 	@echo '  ROS_WHEELS   jazzy or kilted: ROS 2 from PyPI; a sourced distribution comes first ($(ROS_WHEELS))'
@@ -40,7 +44,12 @@ demo:  ## Run the node on a camera stream and show what it finds
 	@$(run) -m maskomaly_ros.cli demo --out "$(OUT)" $(if $(SOURCE),--source "$(SOURCE)")
 
 test:  ## Run the tests
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
+		echo 'Tests of the HTML pages skip without Chromium (Debian, Ubuntu: apt install chromium chromium-driver).'
 	@$(run) -m pytest $(PYTEST_ARGS)
+
+test-fast:  ## Run the tests that take no time, for the inner loop
+	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(PYTEST_ARGS)
 
 lint:  ## Check style and types
 	@$(run) -m ruff check

@@ -91,8 +91,9 @@ EXTRAS = {
     ],
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
+    # What `make demo` installs: the live node on a clip, a video or a bag.
+    'demo': ['av', 'lz4', 'numba', 'rosbags', 'zstandard'],
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
-    # Not in the environment of `make`: Ray takes 240 MB, its tests skip without it.
     'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],
     'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
@@ -108,6 +109,7 @@ EXTRAS = {
         'pytest',
         'pytest-timeout',
         'selenium',  # opens the HTML pages in Chromium where that is installed
+        'triton; platform_machine == "x86_64"',  # its interpreter runs kernels on a CPU
     ],
     'dev': ['mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }

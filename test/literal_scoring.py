@@ -44,6 +44,7 @@ FUSED = ('geometric', 'product', 'minimum')
 ABLATIONS = (score_map, reject_map, border_mask, accept_map)
 # Where triton's kernels run: its interpreter, on the CPU, has to be asked for before the import.
 TRITON_DEVICE = 'cpu' if os.environ.get('TRITON_INTERPRET') == '1' else 'cuda'
+GOLDEN = Path(__file__).parent / 'data' / 'scoring'
 REFERENCES = ('no_border_overlap', 'odd_size', 'paper_defaults')
 
 # A literal, slow reading of the algorithm, in float64
@@ -216,9 +217,9 @@ def assert_as_literal(case, tolerance, form='torch', at_threshold=None):
         )
 
 
-def read_reference(shared: Path, name: str):
+def read_reference(name: str):
     """Return inputs and results, and where no mask is on the border threshold."""
-    with np.load(shared / 'reference' / 'scoring' / f'{name}.npz') as data:
+    with np.load(GOLDEN / f'{name}.npz') as data:
         reference = dict(data)
     parameters = ScoringParameters(
         anomalous_queries=reference['accept'],

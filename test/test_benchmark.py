@@ -51,8 +51,8 @@ FRAMES = [np.random.default_rng(i).integers(0, 256, (60, 90, 3), np.uint8) for i
 
 
 @pytest.mark.parametrize('name', ['paper_defaults', 'odd_size'])
-def test_literal_baseline_computes_the_reference_score(shared: Path, name: str) -> None:
-    masks, classes, size, parameters, reference, clear = read_reference(shared, name)
+def test_literal_baseline_computes_the_reference_score(name: str) -> None:
+    masks, classes, size, parameters, reference, clear = read_reference(name)
     extent = (float(masks.shape[1]), float(masks.shape[2]))
     prediction = MaskPrediction(masks[None], classes[None], size, extent)
     score = literal_score(prediction, parameters)

@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from literal_scoring import (
     ABLATIONS,
     FUSED,
+    GOLDEN,
     REFERENCES,
     VARIANTS,
     assert_as_literal,
@@ -67,16 +68,16 @@ DEVICES = [
 # Reference results
 
 
-def test_every_reference_result_is_tested(shared):
-    assert {path.stem for path in shared.glob('reference/scoring/*.npz')} == set(REFERENCES)
+def test_every_reference_result_is_tested():
+    assert {path.stem for path in GOLDEN.glob('*.npz')} == set(REFERENCES)
 
 
 @pytest.mark.parametrize('form', ['torch', 'auto'])
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
-def test_score_is_the_reference_score(shared, name, dtype, device, form):
-    masks, classes, size, parameters, reference, clear = read_reference(shared, name)
+def test_score_is_the_reference_score(name, dtype, device, form):
+    masks, classes, size, parameters, reference, clear = read_reference(name)
     assert clear.mean() > 0.99
 
     score = score_map(
@@ -90,8 +91,8 @@ def test_score_is_the_reference_score(shared, name, dtype, device, form):
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
-def test_baseline_is_the_reference_baseline(shared, name, dtype, device):
-    masks, classes, size, _, reference, _ = read_reference(shared, name)
+def test_baseline_is_the_reference_baseline(name, dtype, device):
+    masks, classes, size, _, reference, _ = read_reference(name)
     score = baseline_map(masks.to(device, dtype), classes.to(device, dtype), size)
     np.testing.assert_allclose(score.cpu().numpy(), reference['baseline'], atol=1e-5)
 

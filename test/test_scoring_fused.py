@@ -373,8 +373,8 @@ class TestTriton:
         assert_as_torch(case, 'triton')
 
     @pytest.mark.parametrize('name', REFERENCES)
-    def test_score_is_the_reference_score(self, shared, name):
-        masks, classes, size, parameters, reference, clear = read_reference(shared, name)
+    def test_score_is_the_reference_score(self, name):
+        masks, classes, size, parameters, reference, clear = read_reference(name)
         masks, classes = masks.to(TRITON_DEVICE), classes.to(TRITON_DEVICE)
         score = score_map(masks, classes, size, parameters, form='triton').cpu().numpy()
         np.testing.assert_allclose(score[clear], reference['score'][clear], atol=1e-5)

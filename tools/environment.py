@@ -16,7 +16,8 @@
 
 The environment is made where it is missing. It is kept outside the checkout under a name that
 depends on what was asked for, so that a second run, and another clone, find it ready. It holds
-the requirements only; the package itself is used from the checkout.
+the requirements only; the package itself is used from the checkout. It grows in stages: what the
+demonstration needs comes first, and what tests and linters need is added when they are first run.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -40,7 +41,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What PyPI has ROS 2 wheels for.
 WHEELS_FROM, WHEELS_TO, WHEELS_PLATFORM = (3, 10), (3, 13), ('linux', 'x86_64')
-EXTRAS = ('fast', 'replay', 'evaluate', 'export', 'test', 'dev')
+# Each stage holds those before it. The first picture of a new user should not wait for linters.
+STAGES = {
+    'demo': ('demo',),
+    'test': ('fast', 'replay', 'evaluate', 'export', 'mine', 'test', 'dev'),
+}
 # Runs in the environment, whose setuptools reads setup.py just as colcon does.
 READ_REQUIREMENTS = """
 import json, sys
@@ -57,21 +62,36 @@ def main() -> None:
     sets = sorted({path.stem for path in (ROOT / 'constraints').iterdir()} - {'common', 'numpy'})
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cache', type=Path, required=True, help='folder of the environments')
+    parser.add_argument('--stage', choices=STAGES, default='test', help='what it has to hold')
     parser.add_argument('--wheels', choices=sets, default='jazzy', help='the set of ROS 2 wheels')
     arguments = parser.parse_args()
 
     source = distribution() or wheels(arguments.wheels)
     cache = arguments.cache.expanduser().absolute()
     folder = cache / f'venv-{source.name}-{source.key()}'
-    python = folder / 'bin' / 'python'
-    stamp = folder / '.complete'
-    if not (stamp.exists() and python.exists()):
+    stages = list(STAGES)[: list(STAGES).index(arguments.stage) + 1]
+    if not is_complete(folder, stages):
         cache.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_suffix('.lock')):
-            if not (stamp.exists() and python.exists()):
-                create(folder, python, source)
-                stamp.touch()
-    sys.stdout.write(f'{python}\n')
+            for stage in stages:
+                if not is_complete(folder, [stage]):
+                    add(stage, folder, source)
+    sys.stdout.write(f'{python_of(folder)}\n')
+
+
+def python_of(folder: Path) -> Path:
+    """Return the interpreter of an environment."""
+    return folder / 'bin' / 'python'
+
+
+def is_complete(folder: Path, stages: Iterable[str]) -> bool:
+    """Return whether an environment holds all of some stages."""
+    return python_of(folder).exists() and all(stamp_of(folder, s).exists() for s in stages)
+
+
+def stamp_of(folder: Path, stage: str) -> Path:
+    """Return the file that says that a stage is whole."""
+    return folder / f'.complete-{stage}'
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,6 @@ class RosSource:
 
     name: str
     is_distribution: bool
-    extras: tuple[str, ...]
     constraints: tuple[str, ...]
 
     def key(self) -> str:
@@ -106,7 +125,7 @@ def distribution() -> RosSource | None:
         return None
     numpy = f'numpy=={answer.stdout.strip()}'
     name = os.environ.get('ROS_DISTRO', 'distribution')
-    return RosSource(name, True, EXTRAS, (*read_constraints('common'), numpy))
+    return RosSource(name, True, (*read_constraints('common'), numpy))
 
 
 def wheels(name: str) -> RosSource:
@@ -119,7 +138,7 @@ def wheels(name: str) -> RosSource:
             f'{dotted(WHEELS_TO)} on {" ".join(WHEELS_PLATFORM)}. Name another interpreter '
             '(make PYTHON=python3.12 ...) or source a ROS distribution first.'
         )
-    return RosSource(name, False, ('ros', *EXTRAS), read_constraints('common', 'numpy', name))
+    return RosSource(name, False, read_constraints('common', 'numpy', name))
 
 
 def dotted(version: tuple[int, int]) -> str:
@@ -149,9 +168,29 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def create(folder: Path, python: Path, source: RosSource) -> None:
-    """Make the environment from nothing; what an interrupted attempt left is thrown away."""
-    say(f'Setting up {folder} (once; takes some minutes) ...')
+def add(stage: str, folder: Path, source: RosSource) -> None:
+    """Install a stage; the first one makes the environment anew, whatever an attempt left."""
+    is_first = stage == next(iter(STAGES))
+    say(f'Setting up {folder} for make {stage} (once; takes some minutes) ...')
+    if is_first:
+        make(folder, source)
+    pinned = folder / 'constraints.txt'
+    python = str(python_of(folder))
+    pip = [python, '-m', 'pip', 'install', '--no-input', '--constraint', str(pinned)]
+    extras = STAGES[stage] if source.is_distribution else ('ros', *STAGES[stage])
+    read = [python, '-c', READ_REQUIREMENTS, *extras]
+    try:
+        if is_first:
+            subprocess.run([*pip, 'setuptools'], check=True, stdout=sys.stderr)
+        answer = subprocess.run(read, check=True, cwd=ROOT, stdout=subprocess.PIPE)
+        subprocess.run([*pip, *json.loads(answer.stdout)], check=True, stdout=sys.stderr)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f'The set-up failed, see above (status {error.returncode}). Try again later.')
+    stamp_of(folder, stage).touch()
+
+
+def make(folder: Path, source: RosSource) -> None:
+    """Make an environment with nothing in it but pip and what constrains it."""
     shutil.rmtree(folder, ignore_errors=True)
     if find_spec('ensurepip') is None:
         sys.exit(
@@ -159,16 +198,8 @@ def create(folder: Path, python: Path, source: RosSource) -> None:
             '(Debian and Ubuntu: apt install python3-venv).'
         )
     venv.create(folder, with_pip=True, system_site_packages=source.is_distribution)
-    pinned = folder / 'constraints.txt'
-    pinned.write_text('\n'.join(source.constraints) + '\n', encoding='utf-8')
-    pip = [str(python), '-m', 'pip', 'install', '--no-input', '--constraint', str(pinned)]
-    read = [str(python), '-c', READ_REQUIREMENTS, *source.extras]
-    try:
-        subprocess.run([*pip, 'setuptools'], check=True, stdout=sys.stderr)
-        answer = subprocess.run(read, check=True, cwd=ROOT, stdout=subprocess.PIPE)
-        subprocess.run([*pip, *json.loads(answer.stdout)], check=True, stdout=sys.stderr)
-    except subprocess.CalledProcessError as error:
-        sys.exit(f'The set-up failed, see above (status {error.returncode}). Try again later.')
+    text = '\n'.join(source.constraints) + '\n'
+    (folder / 'constraints.txt').write_text(text, encoding='utf-8')
 
 
 def say(text: str) -> None:
