@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from made_scores import made_images
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation import metrics
@@ -374,8 +376,15 @@ def test_component_threshold_is_strict_and_not_rounded(threshold, score):
     assert result.fn_25 == result.fp_25 == 0
 
 
+@pytest.mark.parametrize('kind', ['smooth', 'confident'])
+def test_agreement_with_the_benchmark(kind):
+    """Against what the benchmark's own code says of made scores."""
+    path = Path(__file__).parents[1] / 'data' / 'metrics.json'
+    assert_agrees(made_images(kind), json.loads(path.read_text())['results'][kind], 1e-6)
+
+
 @pytest.mark.parametrize('method', ['saturation', 'mix'])
-def test_agreement_with_the_benchmark(shared, method):
+def test_agreement_with_the_benchmark_on_real_images(shared, method):
     """Scores that need no network, against what the benchmark's own code prints."""
     reference = json.loads((shared / 'reference' / 'metrics.json').read_text())['percent'][method]
     folder = shared / 'data' / 'road_anomaly21_val'
@@ -388,6 +397,15 @@ def test_agreement_with_the_benchmark(shared, method):
             scipy = pytest.importorskip('scipy.ndimage')
             score = 0.5 * scipy.gaussian_filter((label == 1).astype(np.float32), 15) + 0.5 * score
         images.append((score.astype(np.float16), label))
+    fractions = {
+        name: value if name in ('tp_fn_fp_at_25', 'best_F1_threshold') else value / 100
+        for name, value in reference.items()
+    }
+    assert_agrees(images, fractions, 1e-4)
+
+
+def assert_agrees(images, reference, tolerance):
+    """Compare all figures with those of a reference, which are fractions."""
     pixels = update_all(PixelMetrics(), images)
     components = update_all(ComponentMetrics(pixels.best_f1_threshold), images)
     for name, value in {
@@ -400,7 +418,7 @@ def test_agreement_with_the_benchmark(shared, method):
         'PPV': components.ppv,
         'mean_F1': components.mean_f1,
     }.items():
-        assert 100 * value == pytest.approx(reference[name], abs=0.01), name
+        assert value == pytest.approx(reference[name], abs=tolerance), name
     assert pixels.best_f1_threshold == pytest.approx(reference['best_F1_threshold'], abs=1e-6)
     counts = [components.tp_25, components.fn_25, components.fp_25]
     assert counts == reference['tp_fn_fp_at_25']
