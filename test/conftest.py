@@ -19,9 +19,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -43,8 +44,36 @@ _SHARED = Path(os.environ.get('MASKOMALY_SHARED', Path(__file__).parents[2] / 's
 def shared() -> Path:
     """Return the folder with reference results and real images; skip where it is not."""
     if not _SHARED.is_dir():
-        pytest.skip(f'no reference data at {_SHARED} (set MASKOMALY_SHARED)')
+        pytest.skip(f'real images: none at {_SHARED} (set MASKOMALY_SHARED)')
     return _SHARED
+
+
+# Where tests load networks, compile kernels, render scenes, or start nodes and whole programs:
+# seconds each. `make test-fast` leaves them out.
+_SLOW = (
+    'cli', 'demo', 'mining', 'networks', 'node', 'rig', 'scenes', 'training', 'replay/test_run.py',
+    'evaluation/test_analysis.py', 'evaluation/test_calibration.py', 'test_benchmark.py',
+    'test_detector.py', 'test_fuzz.py', 'test_launch.py', 'test_parameters.py', 'test_scoring.py',
+    'test_scoring_fused.py',
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow whatever lies in a place that is."""
+    places = [Path(__file__).parent / place for place in _SLOW]
+    for item in items:
+        if any(place in (item.path, *item.path.parents) for place in places):
+            item.add_marker('slow')
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """List what was skipped, by what would end it: nobody sees a test fail that does not run."""
+    skipped = terminalreporter.stats.get('skipped', ())
+    counts = Counter(str(report.longrepr[2]).removeprefix('Skipped: ') for report in skipped)
+    if counts:
+        terminalreporter.section(f'{sum(counts.values())} skipped, for want of')
+        for reason, count in counts.most_common():
+            terminalreporter.line(f'{count:4}  {reason}')
 
 
 @pytest.fixture(scope='session')
@@ -93,7 +122,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     selenium = pytest.importorskip('selenium.webdriver')
     chromium, driver = shutil.which('chromium'), shutil.which('chromedriver')
     if not chromium or not driver:
-        pytest.skip('no chromium and chromedriver (Debian: chromium, chromium-driver)')
+        pytest.skip('a browser (Debian, Ubuntu: apt install chromium chromium-driver)')
     options = selenium.ChromeOptions()
     options.binary_location = chromium
     options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})  # for get_log('browser')

@@ -137,7 +137,7 @@ def test_frames_leave_nothing_behind(tiny_checkpoint: Path) -> None:
     assert after - before < frame.nbytes  # of 10 frames
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
 def test_on_a_gpu_results_are_those_of_the_cpu() -> None:
     on_cpu = Detector(PaintedNetwork(), CONFIG).detect([picture()])[0]
     on_gpu = replace(on_cpu, score_tensor=on_cpu.score_tensor.cuda())

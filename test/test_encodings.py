@@ -263,7 +263,7 @@ def cv_bridge() -> Any:
         bridge = CvBridge()
         bridge.imgmsg_to_cv2(noise('bgr8', 2, 2), 'rgb8')
     except Exception as error:  # not installed, or its compiled half was built for another NumPy
-        pytest.skip(f'no working cv_bridge ({error}): run in a ROS distribution that has it')
+        pytest.skip(f'a working cv_bridge ({error}): run in a ROS distribution that has it')
     return bridge
 
 

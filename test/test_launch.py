@@ -167,7 +167,7 @@ class Installation:
     """A prefix with links to this checkout, and launch processes that see it."""
 
     def __init__(self, prefix: Path) -> None:
-        pytest.importorskip('launch_ros.actions', reason='needs launch_ros, of a ROS distribution')
+        pytest.importorskip('launch_ros.actions', reason='launch_ros: run in a ROS distribution')
         self.prefix = prefix
         index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
         index.mkdir(parents=True)

@@ -60,7 +60,7 @@ from maskomaly_ros.scoring import (
 DEVICES = [
     'cpu',
     pytest.param(
-        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
     ),
 ]
 

@@ -357,7 +357,7 @@ def test_forms_that_cannot_be_had_are_named(form, dtype, message):
 
 
 @pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason='no CUDA device, nor TRITON_INTERPRET=1'
+    not (INTERPRETED or torch.cuda.is_available()), reason='a CUDA device, or TRITON_INTERPRET=1'
 )
 class TestTriton:
     """On a GPU, or on the CPU by triton's interpreter, one tile after the other."""
@@ -391,7 +391,7 @@ class TestTriton:
             score_map(torch.zeros_like(masks), classes, (12, 70), form='triton')
 
 
-@pytest.mark.skipif(INTERPRETED, reason='this is the interpreted run')
+@pytest.mark.skipif(INTERPRETED, reason='a run that is not interpreted')
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the kernel itself runs here')
 def test_triton_in_its_interpreter():
     pytest.importorskip('triton')

@@ -30,10 +30,10 @@ NETWORKS = ROOT / 'maskomaly_ros' / 'networks'
 NETWORK_USERS = {
     NETWORKS / 'download.py',  # `maskomaly checkpoint download`
     NETWORKS / 'checkpoints.py',  # a Hugging Face id given as the checkpoint
-    ROOT / 'maskomaly_ros' / 'demo' / 'processes.py',
+    ROOT / 'maskomaly_ros' / 'rig' / 'processes.py',
     ROOT
     / 'maskomaly_ros'
-    / 'replay'
+    / 'mining'
     / 'mine.py',  # the address of a Ray cluster, where one is given
 }
 NETWORK_LIBRARIES = {'http', 'huggingface_hub', 'requests', 'socket', 'urllib.request', 'urllib3'}

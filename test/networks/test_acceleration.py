@@ -51,7 +51,7 @@ CASES = [
 # Triton decides when it is imported whether it interprets: that takes a process of its own.
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 needs_triton = pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason='no CUDA device, nor TRITON_INTERPRET=1'
+    not (INTERPRETED or torch.cuda.is_available()), reason='a CUDA device, or TRITON_INTERPRET=1'
 )
 
 
@@ -131,7 +131,7 @@ class TestDeformableAttention:
         assert actual.dtype == torch.float16
         torch.testing.assert_close(actual.float(), expected, atol=2e-3, rtol=2e-3)
 
-    @pytest.mark.skipif(INTERPRETED, reason='this is the interpreted run')
+    @pytest.mark.skipif(INTERPRETED, reason='a run that is not interpreted')
     def test_kernel_interpreted(self) -> None:
         pytest.importorskip('triton', reason='Triton is not installed')
         done = subprocess.run(

@@ -326,7 +326,7 @@ class TestDevice:
         with pytest.raises(MaskomalyError, match=f"'{name}'"):
             select_device(name)
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
     def test_cuda_agrees_with_cpu(self, tiny_checkpoint: Path) -> None:
         frame = random_frame(97, 170)
         cpu = load_network(tiny_checkpoint, device='cpu').predict([frame])

@@ -113,7 +113,7 @@ class TestParity:
         check_parity(official[name, form], name, 'transformers')
 
     @pytest.mark.skipif(
-        not has_official_code(), reason='detectron2 and mask2former are not installed'
+        not has_official_code(), reason='the official code: detectron2 and mask2former'
     )
     @pytest.mark.parametrize('name', MINI)
     @pytest.mark.parametrize('form', ['pkl', 'pth'])

@@ -35,7 +35,7 @@ from maskomaly_ros.detector import Detector
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scenes.scene import Scene
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
 
 FRONT, REAR = '/front/image_raw', '/rear/image_raw'
 ALLOWED = 1 << 30  # bytes that torch may take in tests of what happens without more

@@ -178,7 +178,7 @@ def check_obstacles(message: Any) -> None:
 
 
 def test_obstacles() -> None:
-    pytest.importorskip('vision_msgs', reason='vision_msgs is not installed')
+    pytest.importorskip('vision_msgs', reason='vision_msgs: run in a ROS distribution that has it')
     check_obstacles(through_dds(messages.to_ros(interfaces.obstacles_message(OBSTACLES, HEADER))))
 
 
