@@ -16,8 +16,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,8 @@ from maskomaly_ros.topics import outputs_of
 
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
+
+_LOG = logging.getLogger(__name__)
 
 _DECODERS: dict[str, Callable[..., NDArray[np.uint8]]] = {
     'sensor_msgs/msg/Image': decode_image,
@@ -111,6 +115,28 @@ class BagSource(Source):
     def is_ros1(self) -> bool:
         """Whether messages are serialized as ROS 1 does."""
         return not self._reader.is2
+
+    def first_messages(self, topics: Collection[str]) -> dict[str, Any]:
+        """Return the first message of each of these topics that has one that can be read."""
+        found: dict[str, Any] = {}
+        for topic in topics:
+            for message in self.messages_of(topic, 1):
+                found[topic] = message
+        return found
+
+    def messages_of(self, topic: str, most: int) -> Iterator[Any]:
+        """Iterate over the first messages of a topic; those that cannot be read are left out.
+
+        Not while `items` or `frames` is under way.
+        """
+        connections = [c for c in self._reader.connections if c.topic == topic]
+        if not connections:
+            return
+        try:
+            for connection, _, data in islice(self._reader.messages(connections), most):
+                yield self._reader.deserialize(data, connection.msgtype)
+        except Exception as error:  # reading frames meets the damage too, and reports it
+            _LOG.warning('%s cannot be read: %s', topic, reason_of(error))
 
     def items(self, first: int = 0, messages: int = 0) -> Iterator[SourceFrame | RawMessage]:
         """Iterate over frames and copied messages, in the order of their recording.

@@ -17,11 +17,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.refinement.tracking import Tracker, TrackingParameters
-from maskomaly_ros.replay.journal import FrameRecord
+from maskomaly_ros.replay.journal import FrameRecord, Journal
 
 _FEWEST_FRAMES = 2
 
@@ -31,6 +31,7 @@ class Event:
     """One obstacle, from where it is first seen to where it is last seen.
 
     Attributes:
+        id: of the obstacle, from 1 for each camera.
         camera: topic, or name of the source outside bags.
         start_ns: stamp of the first frame.
         end_ns: stamp of the last frame.
@@ -42,9 +43,13 @@ class Event:
         peak_index: index of the frame with the largest score.
         peak_ns: stamp of that frame.
         box: x, y, width, height in that frame, in pixels.
+        range: smallest distance from the camera along the ground, in metres; None where no place
+            is known.
+        range_stddev: its standard deviation, in metres.
 
     """
 
+    id: int
     camera: str
     start_ns: int
     end_ns: int
@@ -56,6 +61,14 @@ class Event:
     peak_index: int
     peak_ns: int
     box: tuple[int, int, int, int]
+    range: float | None = None
+    range_stddev: float | None = None
+
+
+def events_of(journal: Journal) -> Iterator[Event]:
+    """Return the events of a replay, with the patience that it had."""
+    patience = journal.identity.get('parameters', {}).get('track_patience', 1.0)
+    return find_events(journal.frames(), parameters=TrackingParameters(patience=patience))
 
 
 def find_events(
@@ -66,14 +79,14 @@ def find_events(
 ) -> Iterator[Event]:
     """Follow obstacles from frame to frame, camera by camera.
 
-    An event is what one id of a `Tracker` belongs to: it ends where its obstacle is last seen, and
-    goes on over gaps no longer than the patience.
+    An event is what one id belongs to: it ends where its obstacle is last seen, and goes on over
+    gaps no longer than the patience. Obstacles without ids are followed here.
 
     Args:
         frames: of any number of cameras, in the order in which they were recorded. Where the
             stamp of a frame lies before that of the last one, its obstacles are new ones.
         fewest_frames: what is seen in fewer frames is left out.
-        parameters: how obstacles are followed.
+        parameters: how obstacles are, or were, followed.
 
     Yields:
         Events in the order in which it shows that they are over.
@@ -82,7 +95,7 @@ def find_events(
     parameters = parameters or TrackingParameters()
     cameras: dict[str, _Camera] = {}
     for frame in frames:
-        camera = cameras.setdefault(frame.camera, _Camera(Tracker(parameters)))
+        camera = cameras.setdefault(frame.camera, _Camera(parameters))
         for event in camera.take(frame):
             if event.frames >= fewest_frames:
                 yield event
@@ -90,30 +103,47 @@ def find_events(
         yield from (e for e in camera.open.values() if e.frames >= fewest_frames)
 
 
-@dataclass
 class _Camera:
     """The events of one camera that may go on."""
 
-    tracker: Tracker
-    open: dict[int, Event] = field(default_factory=dict)
+    def __init__(self, parameters: TrackingParameters) -> None:
+        self.open: dict[int, Event] = {}
+        self._patience_ns = parameters.patience * 1e9
+        self._tracker = Tracker(parameters)
+        self._last_ns: int | None = None
 
     def take(self, frame: FrameRecord) -> Iterator[Event]:
         """Take the next frame; yield the events that are over by now."""
-        tracks = self.tracker.update(frame.obstacles, frame.stamp_ns)
-        for track, obstacle in zip(tracks, frame.obstacles, strict=True):
-            if track.id is None:
+        yield from self._over(frame.stamp_ns)
+        numbers = [obstacle.id for obstacle in frame.obstacles]
+        if None in numbers:
+            tracks = self._tracker.update(frame.obstacles, frame.stamp_ns)
+            numbers = [track.id for track in tracks]
+        for number, obstacle in zip(numbers, frame.obstacles, strict=True):
+            if number is None:
                 continue
-            event = self.open.get(track.id)
-            self.open[track.id] = (
-                _begun(frame, obstacle) if event is None else _extended(event, frame, obstacle)
+            event = self.open.get(number)
+            self.open[number] = (
+                _begun(frame, obstacle, number)
+                if event is None
+                else _extended(event, frame, obstacle)
             )
-        alive = self.tracker.ids
-        for number in [n for n in self.open if n not in alive]:
+
+    def _over(self, stamp_ns: int) -> Iterator[Event]:
+        jumped_back = self._last_ns is not None and stamp_ns < self._last_ns
+        self._last_ns = stamp_ns
+        over = [
+            number
+            for number, event in self.open.items()
+            if jumped_back or stamp_ns - event.end_ns > self._patience_ns
+        ]
+        for number in over:
             yield self.open.pop(number)
 
 
-def _begun(frame: FrameRecord, obstacle: Obstacle) -> Event:
+def _begun(frame: FrameRecord, obstacle: Obstacle, number: int) -> Event:
     return Event(
+        id=number,
         camera=frame.camera,
         start_ns=frame.stamp_ns,
         end_ns=frame.stamp_ns,
@@ -125,16 +155,23 @@ def _begun(frame: FrameRecord, obstacle: Obstacle) -> Event:
         peak_index=frame.index,
         peak_ns=frame.stamp_ns,
         box=(obstacle.x, obstacle.y, obstacle.width, obstacle.height),
+        range=obstacle.range,
+        range_stddev=obstacle.range_stddev,
     )
 
 
 def _extended(event: Event, frame: FrameRecord, obstacle: Obstacle) -> Event:
+    nearest = event.range, event.range_stddev
+    if obstacle.range is not None and (event.range is None or obstacle.range < event.range):
+        nearest = obstacle.range, obstacle.range_stddev
     extended = replace(
         event,
         end_ns=frame.stamp_ns,
         end_index=frame.index,
         frames=event.frames + 1,
         peak_area=max(event.peak_area, obstacle.area),
+        range=nearest[0],
+        range_stddev=nearest[1],
     )
     # Of equal scores the larger view shows more.
     if (obstacle.max_score, obstacle.area) <= (event.peak_score, event.box[2] * event.box[3]):

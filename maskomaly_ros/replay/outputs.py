@@ -34,21 +34,18 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from maskomaly_ros import interfaces
 from maskomaly_ros.detector import Detection
 from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.source import RawMessage, SourceFrame, fit_within
 from maskomaly_ros.drives.video_writer import VideoWriter, join_videos
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.ground import Located
+from maskomaly_ros.interfaces import COMPRESSED, DEFINITIONS, IMAGE, TYPES, Message
 from maskomaly_ros.replay.journal import Part
 from maskomaly_ros.topics import outputs_of
 
-IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
-BAG_TOPICS: dict[str, str] = {
-    'heatmap': IMAGE,
-    'mask': IMAGE,
-    'overlay': IMAGE,
-    'overlay/compressed': COMPRESSED,
-}
+BAG_TOPICS = TYPES
 SCORE_FORMATS = ('png', 'npz')
 _PICTURE_SIZE = (960, 960)
 _PICTURE_QUALITY = 75
@@ -71,6 +68,7 @@ class Result:
     camera: str
     detection: Detection
     settings: Settings
+    located: Located | None = None
 
     @cached_property
     def overlay(self) -> NDArray[np.uint8]:
@@ -229,14 +227,17 @@ class Bag(Output):
         self, folder: Path, work: Path, source: BagSource | None, topics: Iterable[str]
     ) -> None:
         super().__init__(folder, work)
-        from rosbags.typesys import Stores, get_typestore
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
         self._store = get_typestore(Stores.ROS2_HUMBLE)
+        for name, definition in DEFINITIONS.items():
+            self._store.register(get_types_from_msg(definition, name))
         self._source = source
         self._topics = tuple(topics)
         self._writer: Any = None
         self._connections: dict[tuple[str, str], Any] = {}
         self._converters: dict[str, Any] = {}
+        self._labelled: set[str] = set()
 
     def write(self, result: Result) -> None:
         """Write one frame."""
@@ -256,6 +257,11 @@ class Bag(Output):
                 message = self._image(header, score, settings.heatmap_encoding)
             elif name == 'mask':
                 message = self._image(header, detection.mask, 'mono8')
+            elif not name.startswith('overlay'):
+                described = self._described(name, result, header)
+                if described is None:
+                    continue
+                message = self._built(described)
             else:
                 bgr = cv2.cvtColor(result.overlay, cv2.COLOR_RGB2BGR)
                 if name == 'overlay':
@@ -268,6 +274,54 @@ class Bag(Output):
                     )
             self._publish(f'{outputs_of(result.camera)}/{name}', message, received_ns)
 
+    def _described(self, name: str, result: Result, header: Any) -> Message | None:
+        """Return an output as a message; None where there is nothing to say."""
+        detection, located = result.detection, result.located
+        if name == 'obstacles':
+            return interfaces.obstacles_message(detection.obstacles, header)
+        if name == 'annotations':
+            return interfaces.annotations_message(detection.components, header.stamp)
+        if name == 'label_info':
+            if result.camera in self._labelled:
+                return None
+            self._labelled.add(result.camera)
+            threshold = detection.config.obstacle_threshold
+            return interfaces.label_info_message(header, threshold)
+        if located is None:
+            return None
+        head = interfaces.header(header.stamp, located.frame or header.frame_id)
+        if name == 'points':
+            return interfaces.points_message(located, head)
+        return interfaces.markers_message(located, head)
+
+    def _built(self, value: Any) -> Any:
+        """Return a message of rosbags with the fields of ours, and zero for all others."""
+        if isinstance(value, bytes):
+            return np.frombuffer(value, np.uint8)
+        if isinstance(value, list):
+            return [self._built(item) for item in value]
+        if not isinstance(value, Message):
+            return value
+        _, fields = self._store.fielddefs[value.type]
+        values = {
+            name: self._built(value.fields[name]) if name in value.fields else self._zero(kind)
+            for name, kind in fields
+        }
+        return self._store.types[value.type](**values)
+
+    def _zero(self, kind: Any) -> Any:
+        """Return the value of a field that nobody gave, by its definition."""
+        node, detail = kind
+        if node.name == 'BASE':
+            return {'string': '', 'bool': False}.get(detail[0], 0)
+        if node.name == 'NAME':
+            return self._built(Message(detail, {}))
+        (element, of_element), length = detail
+        if element.name == 'BASE' and of_element[0] != 'string':
+            return np.zeros(length if node.name == 'ARRAY' else 0, of_element[0])
+        count = length if node.name == 'ARRAY' else 0
+        return [self._zero((element, of_element)) for _ in range(count)]
+
     def copy(self, message: RawMessage) -> None:
         """Write a message as it was recorded."""
         connection = self._connection(message.topic, message.msgtype)
@@ -278,6 +332,7 @@ class Bag(Output):
     def close_part(self, number: int) -> Any:
         """Complete the file so far, and add it to the bag."""
         writer, self._writer, self._connections = self._writer, None, {}
+        self._labelled = set()
         if writer is None:
             return None
         writer.close()
@@ -322,7 +377,7 @@ class Bag(Output):
             return found
         if self._writer is None:
             self._begin()
-        store, qos = self._store, [_node_qos()]
+        store, qos = self._store, [_node_qos(lasts=topic.endswith('/anomaly/label_info'))]
         if self._source is not None:
             recorded = [*self._source.cameras, *self._source.copied]
             theirs = next((c for c in recorded if (c.topic, c.msgtype) == (topic, msgtype)), None)
@@ -414,7 +469,7 @@ def merge_metadata(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _node_qos() -> Any:
+def _node_qos(*, lasts: bool = False) -> Any:
     """Return the QoS that the node publishes with."""
     from rosbags.interfaces import (
         Qos,
@@ -430,7 +485,7 @@ def _node_qos() -> Any:
         QosHistory.KEEP_LAST,
         2,
         QosReliability.RELIABLE,
-        QosDurability.VOLATILE,
+        QosDurability.TRANSIENT_LOCAL if lasts else QosDurability.VOLATILE,
         unlimited,
         unlimited,
         QosLiveliness.AUTOMATIC,

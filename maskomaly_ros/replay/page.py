@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros import html
 from maskomaly_ros.drives.source import fit_within
-from maskomaly_ros.replay.events import Event, find_events
+from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal
 from maskomaly_ros.replay.outputs import file_name
 
@@ -96,7 +96,7 @@ def write_page(journal: Journal, folder: Path) -> None:
     cameras = {name: _Camera(name, math.ceil(n / _POINTS)) for name, n in counts.items()}
     for frame in journal.frames():
         cameras[frame.camera].add(frame, start_ns or 0)
-    events = sorted(find_events(journal.frames()), key=_importance, reverse=True)
+    events = sorted(events_of(journal), key=_importance, reverse=True)
     problems = list(journal.problems())
     identity = journal.identity
     first = journal.path.parent.parent
@@ -168,6 +168,8 @@ _COLUMNS = [
     html.Column('frames', numeric=True, help='frames that it was seen in'),
     html.Column('peak score', numeric=True),
     html.Column('area px', numeric=True, help='largest area'),
+    html.Column('id', numeric=True, help='of the obstacle, as in the bag and in the pictures'),
+    html.Column('nearest m', numeric=True, help='along the ground, where a place is known'),
 ]
 
 
@@ -188,7 +190,16 @@ def _rows(
             html.Cell(event.frames),
             html.Cell(event.peak_score, f'{event.peak_score:.3f}'),
             html.Cell(event.peak_area),
+            html.Cell(event.id),
+            html.Cell(event.range, _nearest(event)),
         ]
+
+
+def _nearest(event: Event) -> str:
+    if event.range is None:
+        return ''
+    spread = '' if event.range_stddev is None else f' ± {event.range_stddev:.1f}'
+    return f'{event.range:.1f}{spread}'
 
 
 def event_thumbnail(folder: Path, event: Event, frame_width: int) -> NDArray[np.uint8] | None:

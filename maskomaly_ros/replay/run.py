@@ -42,11 +42,13 @@ from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import EVERY_CAMERA, RawMessage, Source, SourceFrame, reason_of
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.ground import Located
 from maskomaly_ros.parameters import DEFAULTS, configure, load_detector, load_settings
 from maskomaly_ros.replay import outputs as writing
-from maskomaly_ros.replay.events import Event, find_events
+from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal, Part, ProblemRecord
 from maskomaly_ros.replay.outputs import Output, Result
+from maskomaly_ros.replay.places import Places
 from maskomaly_ros.replay.refinements import Refinements
 from maskomaly_ros.topics import absolute_topic, outputs_of
 
@@ -72,7 +74,8 @@ class ReplayOptions:
         outputs: of `OUTPUTS`.
         topics: camera topics of a bag; None takes every camera.
         copy: other topics of a bag to copy into the bag that is written; '*' for all.
-        bag_topics: of `outputs.BAG_TOPICS`, what to write to the bag.
+        bag_topics: of `outputs.BAG_TOPICS`, what to write to the bag; `points` and `markers` of
+            cameras whose place is known.
         score_format: of score maps: `png` (16 bit) or `npz` (float32).
         parameters: of the node, by name; those left out have the node's defaults.
         rate: frames per second of a folder of images; None takes 10.
@@ -86,7 +89,14 @@ class ReplayOptions:
     outputs: tuple[str, ...] = ('bag', 'video', 'csv', 'html')
     topics: tuple[str, ...] | None = None
     copy: tuple[str, ...] = ()
-    bag_topics: tuple[str, ...] = ('heatmap', 'mask', 'overlay/compressed')
+    bag_topics: tuple[str, ...] = (
+        'heatmap',
+        'mask',
+        'overlay/compressed',
+        'obstacles',
+        'points',
+        'markers',
+    )
     score_format: str = 'png'
     parameters: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None
@@ -144,7 +154,7 @@ class ReplaySummary:
 
     def events(self) -> Iterator[Event]:
         """Find the obstacles that were seen over consecutive frames."""
-        return find_events(read_journal(self.folder).frames())
+        return events_of(read_journal(self.folder))
 
 
 def read_journal(folder: str | Path) -> Journal:
@@ -202,13 +212,16 @@ def replay(
     ) as opened:
         cameras = _cameras(opened, settings.camera_topics)
         refinements = Refinements(cameras, values, out / WORK / Refinements.name)
+        places = Places(opened, cameras, values)
         detector = detector or load_detector(settings)
         configure(detector, options.parameters)
         journal = _open_journal(out, opened, options, detector, refinements.identity)
         try:
             if not journal.is_complete:
                 refinements.restore(journal.parts)
-                run = _Run(out, opened, cameras, options, values, detector, refinements, journal)
+                run = _Run(
+                    out, opened, cameras, options, values, detector, refinements, places, journal
+                )
                 summary = run.run(stop or threading.Event(), progress or _ignore)
             else:
                 summary = _summary(out, journal)
@@ -308,6 +321,7 @@ class _Done:
     read: _Read
     detection: Detection
     network_share: int
+    located: Located | None = None
 
 
 _Item = _Read | _Done | RawMessage | ProblemRecord | None
@@ -325,6 +339,7 @@ class _Run:
         values: Mapping[str, Any],
         detector: Detector,
         refinements: Refinements,
+        places: Places,
         journal: Journal,
     ) -> None:
         self._out = out
@@ -334,6 +349,7 @@ class _Run:
         self._options = options
         self._detector = detector
         self._refinements = refinements
+        self._places = places
         self._journal = journal
         self._settings = writing.Settings(
             values['heatmap_encoding'], values['overlay_opacity'], values['jpeg_quality']
@@ -587,14 +603,15 @@ class _Run:
         self._halt.set()
 
     def _refined(self, item: _Done) -> _Done:
-        if not self._refinements:
-            return item
         start = time.perf_counter()
-        frame = item.read.frame
-        detection = self._refinements.apply(self._camera_of(frame), frame, item.detection)
+        frame, detection = item.read.frame, item.detection
+        camera = self._camera_of(frame)
+        if self._refinements:
+            detection = self._refinements.apply(camera, frame, detection)
+        detection, located = self._places.locate(camera, frame, detection)
         name = Refinements.name
         self._busy[name] = self._busy.get(name, 0.0) + time.perf_counter() - start
-        return replace(item, detection=detection)
+        return replace(item, detection=detection, located=located)
 
     def _submit(
         self, item: _Item, threads: Mapping[Output, ThreadPoolExecutor]
@@ -604,7 +621,8 @@ class _Run:
         if not isinstance(item, _Done):
             return []
         frame = item.read.frame
-        result = Result(frame, self._camera_of(frame), item.detection, self._settings)
+        camera = self._camera_of(frame)
+        result = Result(frame, camera, item.detection, self._settings, item.located)
         start = time.perf_counter()
         if threads:  # made once, here, as outputs would make them at the same time
             result.detection.obstacles  # noqa: B018

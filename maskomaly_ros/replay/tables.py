@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.replay.events import Event, find_events
+from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal
 
 # Names and types of Parquet; CSV has the same columns.
@@ -38,6 +38,7 @@ FRAME_COLUMNS = {
     'mean_score': 'float64',
     'obstacles': 'int32',
     'area': 'int64',
+    'range_m': 'float64',
     'decode_s': 'float64',
     'network_s': 'float64',
     'scoring_s': 'float64',
@@ -58,6 +59,9 @@ EVENT_COLUMNS = {
     'y': 'int32',
     'width': 'int32',
     'height': 'int32',
+    'id': 'int64',
+    'range_m': 'float64',
+    'range_stddev_m': 'float64',
 }
 _ROWS_AT_ONCE = 10_000
 
@@ -66,13 +70,25 @@ def frame_row(frame: FrameRecord) -> dict[str, Any]:
     """Return a frame as a row."""
     row = {name: getattr(frame, name) for name in list(FRAME_COLUMNS)[:8]}
     row |= {'obstacles': len(frame.obstacles), 'area': frame.area}
+    row['range_m'] = _metres(
+        min((o.range for o in frame.obstacles if o.range is not None), default=None)
+    )
     return row | {f'{name}_s': value for name, value in frame.seconds.items()}
 
 
 def event_row(event: Event) -> dict[str, Any]:
     """Return an event as a row."""
     row = {name: getattr(event, name) for name in list(EVENT_COLUMNS)[:10]}
-    return row | dict(zip(('x', 'y', 'width', 'height'), event.box, strict=True))
+    row |= dict(zip(('x', 'y', 'width', 'height'), event.box, strict=True))
+    return row | {
+        'id': event.id,
+        'range_m': _metres(event.range),
+        'range_stddev_m': _metres(event.range_stddev),
+    }
+
+
+def _metres(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
 
 
 def write_csv(journal: Journal, folder: Path) -> None:
@@ -136,4 +152,4 @@ def import_pyarrow() -> tuple[Any, Any]:
 
 def _tables(journal: Journal) -> Iterable[tuple[str, dict[str, str], Iterator[dict[str, Any]]]]:
     yield 'frames', FRAME_COLUMNS, (frame_row(frame) for frame in journal.frames())
-    yield 'events', EVENT_COLUMNS, (event_row(e) for e in find_events(journal.frames()))
+    yield 'events', EVENT_COLUMNS, map(event_row, events_of(journal))

@@ -27,6 +27,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from maskomaly_ros.ground import POINT
 from maskomaly_ros.node.maskomaly_node import _load_from_checkpoint
 from maskomaly_ros.parameters import read_parameters
 from maskomaly_ros.replay.run import ReplayOptions, replay
@@ -34,7 +35,7 @@ from maskomaly_ros.replay.run import ReplayOptions, replay
 highlevel = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')
 
 HEIGHT, WIDTH = 96, 128
-NAMES = ('heatmap', 'mask', 'overlay', 'overlay/compressed')
+NAMES = ('heatmap', 'mask', 'overlay', 'overlay/compressed', 'points')
 CAMERAS = ('/front/image_raw', '/rear/image_raw')
 REGIONS = {
     'road_regions': ['0,95 40,10 90,10 127,95', ''],
@@ -42,6 +43,8 @@ REGIONS = {
 }
 EXPONENTIAL = {'temporal_filter': 'exponential', 'temporal_weight': 0.375}
 MEDIAN = {'temporal_filter': 'median', 'temporal_window': 5}
+# Much of the picture is below the horizon.
+K = [100.0, 0.0, 64.0, 0.0, 100.0, 20.0, 0.0, 0.0, 1.0]
 HELD_BACK = {'minimum_obstacle_frames': 3}
 # Seconds, with a gap, a jump backwards and a stamp that nobody set.
 STAMPS = (10.0, 10.1, 10.2, 10.3, 12.0, 12.1, 12.2, 3.0, 0.0, 0.1, 0.2)
@@ -69,7 +72,12 @@ def write_bag(path: Path, frames: dict[str, list[NDArray[np.uint8]]]) -> None:
 
     store = get_typestore(Stores.ROS2_JAZZY)
     image, types = 'sensor_msgs/msg/Image', store.types
+    info = 'sensor_msgs/msg/CameraInfo'
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for camera in CAMERAS:
+            topic = camera.replace('image_raw', 'camera_info')
+            connection = writer.add_connection(topic, info, typestore=store)
+            writer.write(connection, 10**18, store.serialize_cdr(calibration(types), info))
         connections = {t: writer.add_connection(t, image, typestore=store) for t in frames}
         for index, seconds in enumerate(STAMPS):
             stamp = types['builtin_interfaces/msg/Time'](*divmod(round(seconds * 1e9), 10**9))
@@ -79,6 +87,17 @@ def write_bag(path: Path, frames: dict[str, list[NDArray[np.uint8]]]) -> None:
                 message = types[image](header, HEIGHT, WIDTH, 'bgr8', 0, 3 * WIDTH, bgr)
                 received_ns = 10**18 + index * 10**8 + number
                 writer.write(connections[topic], received_ns, store.serialize_cdr(message, image))
+
+
+def calibration(types: Any) -> Any:
+    """Return a calibration as a message of rosbags."""
+    stamp = types['builtin_interfaces/msg/Time'](0, 0)
+    header = types['std_msgs/msg/Header'](stamp, 'front_camera')
+    roi = types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False)
+    d, r, p = (np.zeros(n) for n in (5, 9, 12))
+    return types['sensor_msgs/msg/CameraInfo'](
+        header, HEIGHT, WIDTH, 'plumb_bob', d, np.array(K), r, p, 0, 0, roi
+    )
 
 
 def published(bag: Path, camera: str) -> dict[str, list[Any]]:
@@ -108,7 +127,7 @@ def test_replay_and_node_give_the_same(
     ros: Any, tmp_path: Path, tiny_checkpoint: Path, steady: dict[str, Any]
 ) -> None:
     """The same parameter file, the same frames: one over DDS, the other from files."""
-    from sensor_msgs.msg import CompressedImage, Image
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
     parameters = tmp_path / 'parameters.yaml'
     content = {
@@ -120,6 +139,9 @@ def test_replay_and_node_give_the_same(
         'overlay_opacity': 0.75,
         'jpeg_quality': 60,
         'heatmap_encoding': '32FC1',
+        'camera_height': [1.5, 1.2],
+        'camera_pitch': [0.0, 0.1],
+        'max_range': 200.0,
     }
 
     def replayed(out: Path, values: dict[str, Any]) -> Path:
@@ -136,19 +158,30 @@ def test_replay_and_node_give_the_same(
     plain = replayed(tmp_path / 'plain', content)
     bag = replayed(tmp_path / 'out', content | steady)
 
-    ros.maskomaly(
+    node = ros.maskomaly(
         *CAMERAS,
         arguments=['--params-file', str(parameters)],
         load_detector=_load_from_checkpoint,
         start=False,
-    ).autostart()
+    )
+    node.autostart()
     kinds = {name: CompressedImage if 'compressed' in name else Image for name in NAMES}
+    kinds['points'] = PointCloud2
     listeners = {
         (camera, name): ros.listen(camera.replace('image_raw', f'anomaly/{name}'), kind)
         for camera in CAMERAS
         for name, kind in kinds.items()
     }
     drivers = {camera: ros.camera(camera, reliable=True) for camera in CAMERAS}
+    infos = [
+        ros.node.create_publisher(CameraInfo, c.replace('image_raw', 'camera_info'), 1)
+        for c in CAMERAS
+    ]
+    for info, camera in zip(infos, node._cameras, strict=True):
+        ros.spin_until(info.get_subscription_count, 'camera_info has a subscriber')
+        info.publish(CameraInfo(height=HEIGHT, width=WIDTH, distortion_model='plumb_bob', k=K))
+        ros.spin_until(partial(getattr, camera.ground, '_info'), 'the calibration arrived')
+    ids: set[int] = set()
     for index, seconds in enumerate(STAMPS):
         for camera, driver in drivers.items():
             driver.publish(ros.image(round(seconds * 1e9), frames[camera][index]))
@@ -162,9 +195,9 @@ def test_replay_and_node_give_the_same(
             assert len(live) == len(offline[name]) == len(STAMPS)
             for here, there in zip(live, offline[name], strict=True):
                 assert bytes(here.data) == bytes(there.data), name
-                same = ('format',) if 'compressed' in name else (
-                    'height', 'width', 'encoding', 'step', 'is_bigendian'
-                )  # fmt: skip
+                same = ['height', 'width', 'is_bigendian']
+                same += ['row_step', 'point_step'] if name == 'points' else ['encoding', 'step']
+                same = ['format'] if 'compressed' in name else same
                 assert all(getattr(here, field) == getattr(there, field) for field in same)
         changed += sum(
             bytes(a.data) != bytes(b.data)
@@ -172,4 +205,8 @@ def test_replay_and_node_give_the_same(
             for a, b in zip(offline[name], before[name], strict=True)
         )
         assert len({bytes(m.data) for m in offline['heatmap']}) > 1  # not all alike
+        for message in offline['points']:
+            ids |= set(np.frombuffer(bytes(message.data), POINT)['id'].tolist())
+    assert ids, 'obstacles are there, with the same ids live and offline'
+    assert 0 not in ids
     assert bool(changed) is bool(steady)

@@ -1,0 +1,133 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Where obstacles of a recording are, from calibrations and transforms recorded with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from maskomaly_ros.detector import Detection
+from maskomaly_ros.drives.bags import BagSource
+from maskomaly_ros.drives.source import Source, SourceFrame
+from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.ground import CameraModel, Located, Locator
+from maskomaly_ros.ground.frames import Frames
+from maskomaly_ros.parameters import GroundSettings, load_settings, locator_parameters
+from maskomaly_ros.topics import absolute_topic, camera_info_topic, is_rectified, outputs_of
+
+_LOG = logging.getLogger(__name__)
+
+# A transform that is heard at all is heard early, and all but a few are static.
+_MOST_TRANSFORMS = 2000
+_STATIC, _MOVING = '/tf_static', '/tf'
+
+
+class Places:
+    """What is known of the place of each camera of a replay.
+
+    Args:
+        source: a bag may have `camera_info`, `/tf` and `/tf_static`; nothing is known of the
+            cameras of other sources.
+        cameras: their topics.
+        values: of all parameters, see `DEFAULTS`.
+
+    Raises:
+        MaskomalyError: a parameter is wrong, or is given, but not for a camera.
+
+    """
+
+    def __init__(self, source: Source, cameras: Iterable[str], values: Mapping[str, Any]) -> None:
+        self._parameters = locator_parameters(values)
+        self._locators: dict[tuple[str, str, tuple[int, int]], Locator | None] = {}
+        self._grounds = _by_camera(tuple(cameras), values)
+        self._infos: dict[str, Any] = {}
+        self._frames = Frames()
+        if isinstance(source, BagSource):
+            topics = {camera: self._info_topic(camera) for camera in self._grounds}
+            found = source.first_messages(set(topics.values()))
+            self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
+            if self._infos:
+                self._read_transforms(source)
+
+    def locate(
+        self, camera: str, frame: SourceFrame, detection: Detection
+    ) -> tuple[Detection, Located | None]:
+        """Return a detection whose obstacles have ranges, and where they are, if that is known."""
+        if camera not in self._infos:
+            return detection, None
+        height, width = detection.frame.shape[:2]
+        key = camera, frame.frame_id, (height, width)
+        if key not in self._locators:
+            try:
+                self._locators[key] = self._locator(*key)
+            except MaskomalyError as error:  # said once for each camera
+                _LOG.warning('%s: no places: %s', camera, error)
+                self._locators[key] = None
+        locator = self._locators[key]
+        if locator is None:
+            return detection, None
+        located = locator.locate(detection.components)
+        components = replace(detection.components, obstacles=located.obstacles)
+        return detection.with_components(components), located
+
+    def _info_topic(self, camera: str) -> str:
+        given = self._grounds[camera].info_topic
+        return absolute_topic(given) if given else camera_info_topic(camera)
+
+    def _locator(self, camera: str, frame_id: str, size: tuple[int, int]) -> Locator:
+        model = CameraModel.from_info(self._infos[camera], is_rectified=is_rectified(camera))
+        settings = self._grounds[camera]
+        pose = settings.mounting or self._frames.pose(
+            frame_id, settings.target_frame, settings.ground_height
+        )
+        return Locator(model.for_size(size), pose, self._parameters)
+
+    def _read_transforms(self, source: BagSource) -> None:
+        for topic in (_STATIC, _MOVING):
+            for message in source.messages_of(topic, _MOST_TRANSFORMS):
+                for stamped in message.transforms:
+                    moved, turned = stamped.transform.translation, stamped.transform.rotation
+                    try:
+                        self._frames.add(
+                            stamped.header.frame_id,
+                            stamped.child_frame_id,
+                            (moved.x, moved.y, moved.z),
+                            (turned.x, turned.y, turned.z, turned.w),
+                        )
+                    except MaskomalyError as error:
+                        _LOG.warning('%s to %s: %s', topic, stamped.child_frame_id, error)
+
+
+def _by_camera(cameras: tuple[str, ...], values: Mapping[str, Any]) -> dict[str, GroundSettings]:
+    """Return the settings of each camera; those that no parameter is for ask TF."""
+    settings = load_settings(values)
+    known = {
+        outputs_of(absolute_topic(topic)): ground
+        for topic, ground in zip(settings.camera_topics, settings.grounds, strict=True)
+    }
+    plain = GroundSettings(
+        target_frame=values['target_frame'], ground_height=values['ground_height']
+    )
+    missing = [camera for camera in cameras if outputs_of(camera) not in known]
+    if missing and any(ground != plain for ground in known.values()):
+        raise MaskomalyError(
+            f'camera_height and camera_info_topics belong to camera_topics '
+            f'{", ".join(settings.camera_topics)}, and {", ".join(missing)} is not among them; '
+            'name it there'
+        )
+    return {camera: known.get(outputs_of(camera), plain) for camera in cameras}
