@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -27,6 +27,7 @@ from maskomaly_ros.cli.common import (
     Device,
     MaybeInt,
     MaybePath,
+    MaybePaths,
     MaybeStr,
     Precision,
     Size,
@@ -34,8 +35,6 @@ from maskomaly_ros.cli.common import (
     progress,
 )
 from maskomaly_ros.errors import MaskomalyError
-
-MaybePaths = Optional[list[Path]]  # noqa: UP045
 
 
 def analyse(

@@ -54,6 +54,7 @@ ERR = Console(stderr=True)
 MaybeFloat = Optional[float]  # noqa: UP045
 MaybeInt = Optional[int]  # noqa: UP045
 MaybePath = Optional[Path]  # noqa: UP045
+MaybePaths = Optional[list[Path]]  # noqa: UP045
 MaybeStrs = Optional[list[str]]  # noqa: UP045
 MaybeStr = Optional[str]  # noqa: UP045
 

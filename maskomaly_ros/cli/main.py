@@ -31,6 +31,7 @@ from maskomaly_ros.cli import (
     benchmark,
     calibrate,
     checkpoint,
+    compare,
     evaluate,
     export,
     mine,
@@ -80,6 +81,7 @@ app.command()(benchmark.benchmark)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(analyse.analyse)
+app.command()(compare.compare)
 app.command()(top.top)
 app.command()(replay.replay)
 app.command()(mine.mine)

@@ -573,7 +573,7 @@ class ComponentMetrics:
 
     """
 
-    _LEVELS = np.linspace(0.25, 0.75, 11)
+    LEVELS = np.linspace(0.25, 0.75, 11)
 
     def __init__(
         self, threshold: float, minimum_prediction: int = 500, minimum_truth: int = 100
@@ -583,8 +583,8 @@ class ComponentMetrics:
         self._minimum_truth = minimum_truth
         self._sums = np.zeros(2)
         self._numbers = np.zeros(2, np.int64)
-        self._tp = np.zeros(len(self._LEVELS), np.int64)
-        self._fp = np.zeros(len(self._LEVELS), np.int64)
+        self._tp = np.zeros(len(self.LEVELS), np.int64)
+        self._fp = np.zeros(len(self.LEVELS), np.int64)
 
     def update(self, score: NDArray[Any], label: NDArray[Any]) -> None:
         """Add one image; arguments and errors as `count_scores`."""
@@ -609,8 +609,8 @@ class ComponentMetrics:
         siou, ppv = found
         self._sums += siou.sum(), ppv.sum()
         self._numbers += siou.size, ppv.size
-        self._tp += np.count_nonzero(siou[:, None] >= self._LEVELS, axis=0)
-        self._fp += np.count_nonzero(ppv[:, None] < self._LEVELS, axis=0)
+        self._tp += np.count_nonzero(siou[:, None] >= self.LEVELS, axis=0)
+        self._fp += np.count_nonzero(ppv[:, None] < self.LEVELS, axis=0)
 
     def compute(self) -> ComponentResult:
         """Return the figures of all images so far."""

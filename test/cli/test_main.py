@@ -424,3 +424,37 @@ def test_help_is_light_and_names_what_there_is(run):
         assert command in out
     _, out, _ = run('evaluate', '--help')
     assert {*SCORES, *LAYOUTS} <= set(re.findall(r'[\w+-]+', out))
+
+
+def test_compare_writes_tables_and_goes_on_where_it_was(run, checkpoint, images, tmp_path):
+    traffic = tmp_path / 'traffic'
+    traffic.mkdir()
+    for index in range(2):
+        picture = np.full((64, 96, 3), 40 * index, np.uint8)
+        assert cv2.imwrite(str(traffic / f'{index}.png'), picture)
+    out = tmp_path / 'comparison'
+    options = (
+        *('compare', '--checkpoint', checkpoint, '--dataset', f'plain:{images}'),
+        *('--ordinary', traffic, '--scores', 'maskomaly,rba', '--device', 'cpu', '--out', out),
+    )
+    status, shown, _ = run(*options)
+    assert status == 0
+    assert 'tiny on roads: 3 images, 2 ordinary frames (traffic)' in shown
+    (found,) = json.loads((out / 'comparison.json').read_text())
+    assert list(found['datasets']['roads']['scores']) == ['maskomaly', 'rba']
+    for name in ('comparison.md', 'comparison.html'):
+        assert 'rba' in (out / name).read_text()
+    (kept,) = out.glob('tiny-*.json')
+    changed = json.loads(kept.read_text())
+    changed['datasets']['roads']['scores']['rba']['ap']['value'] = 0.123
+    kept.write_text(json.dumps(changed))
+    assert run(*options)[0] == 0
+    (again,) = json.loads((out / 'comparison.json').read_text())
+    assert again == changed  # not measured again
+    assert run(*options, '--minimum-area', '3')[0] == 0
+    (other,) = json.loads((out / 'comparison.json').read_text())
+    assert other['datasets']['roads']['scores']['rba']['ap']['value'] != 0.123
+    assert len(list((out / 'outputs').rglob('*.safetensors'))) == 5
+    status, _, error = run(*options, '--queries', tmp_path / 'a', '--queries', tmp_path / 'b')
+    assert status == 1
+    assert '2 queries files for 1 checkpoints' in error
