@@ -93,7 +93,7 @@ def compare(
     input_size: Size = None,
 ) -> None:
     """Compare scores on the same outputs of networks, with intervals and a mark beyond noise."""
-    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import comparison, comparison_tables
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary
@@ -114,7 +114,7 @@ def compare(
         parameters = find_queries(
             network, queries[index] if queries else None
         ).scoring_parameters()
-        Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+        check_queries(network, parameters)
         names = [s.strip() for s in scores.split(',')] if scores else default_scores(parameters)
         fusions = comparison.fusion_sweep(parameters) if sweep else {}
         key = comparison.comparison_key(

@@ -17,11 +17,9 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -49,22 +47,23 @@ from maskomaly_ros.errors import MaskomalyError
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
     from maskomaly_ros.evaluation.datasets import Dataset
-    from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult
-    from maskomaly_ros.evaluation.report import DatasetReport, MethodRow
+    from maskomaly_ros.evaluation.evaluate import Evaluation
+    from maskomaly_ros.evaluation.report import DatasetReport
     from maskomaly_ros.evaluation.score_files import ScoreFolder
     from maskomaly_ros.evaluation.semantics import SemanticEvaluation
-    from maskomaly_ros.queries import Queries
+    from maskomaly_ros.evaluation.tables import Table as TableOfFigures
+    from maskomaly_ros.evaluation.traffic import Traffic
 
-Datasets = Annotated[
-    list[str],
-    typer.Option(
-        '--dataset',
-        metavar='LAYOUT:PATH',
-        help='Data set; layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, '
-        'fishyscapes_static, fishyscapes_lost_and_found, street_hazards, lost_and_found, plain '
-        '(folders images and labels); with classes: camvid, idd_lite. Repeat for more.',
-    ),
-]
+_DATASET = typer.Option(
+    '--dataset',
+    metavar='LAYOUT:PATH',
+    help='Data set; layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, '
+    'fishyscapes_static, fishyscapes_lost_and_found, street_hazards, lost_and_found, plain '
+    '(folders images and labels); with classes: camvid, idd_lite, cityscapes_256. Repeat for '
+    'more.',
+)
+Datasets = Annotated[list[str], _DATASET]
+MaybeDatasets = Annotated[MaybeStrs, _DATASET]
 Cache = Annotated[
     MaybePath,
     typer.Option(
@@ -76,7 +75,7 @@ Cache = Annotated[
 
 
 def evaluate(
-    dataset: Datasets,
+    dataset: MaybeDatasets = None,
     checkpoint: Checkpoint = 'demo',
     queries: Annotated[
         MaybePath,
@@ -112,9 +111,21 @@ def evaluate(
         typer.Option(
             metavar='LAYOUT:PATH',
             help='Images for the class statistics of sml, such as the training set; default: '
-            'those of the data set itself.',
+            'those of --ordinary, else of the data set itself.',
         ),
     ] = None,
+    ordinary: Annotated[
+        MaybeStrs,
+        typer.Option(
+            metavar='[LAYOUT:]PATH',
+            help='Ordinary frames, without anomalies: a labelled data set (classes or anomalies), '
+            'a video, a folder of images or a bag. Counts false obstacles on them at the '
+            'threshold of the queries file, and pools their pixels as negatives. Repeat for more.',
+        ),
+    ] = None,
+    minimum_obstacle_area: Annotated[
+        int, typer.Option(min=0, help='Pixels of the smallest false obstacle that counts.')
+    ] = 50,
     cache: Cache = None,
     device: Device = 'auto',
     precision: Precision = 'float32',
@@ -135,21 +146,36 @@ def evaluate(
 ) -> None:
     """Measure methods on labelled images, by the SegmentMeIfYouCan benchmark's definitions.
 
-    Layouts with classes give the mean IoU of the semantic segmentation instead.
+    Layouts with classes give the mean IoU of the semantic segmentation instead. With --ordinary
+    false alarms are measured as well, with or without a data set of anomalies.
     """
     from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.evaluate import evaluate as measure
     from maskomaly_ros.evaluation.images import class_statistics
-    from maskomaly_ros.evaluation.report import network_facts, report_of, semantic_report
+    from maskomaly_ros.evaluation.ordinary import open_ordinary
+    from maskomaly_ros.evaluation.report import (
+        SHOTS,
+        network_facts,
+        report_of,
+        semantic_report,
+    )
     from maskomaly_ros.evaluation.semantics import SemanticEvaluation
     from maskomaly_ros.evaluation.semantics import evaluate_semantics as measure_semantics
+    from maskomaly_ros.evaluation.tables import markdown as as_markdown
+    from maskomaly_ros.evaluation.tables import method_rows, tables_of, traffic_table
+    from maskomaly_ros.evaluation.traffic import measure_traffic, ordinary_statistics
     from maskomaly_ros.queries import Queries
     from maskomaly_ros.scores import check_scores, default_scores
     from maskomaly_ros.scoring import ScoringParameters
 
-    datasets = [open_dataset(specification) for specification in dataset]
-    ordinary = open_dataset(statistics) if statistics else None
+    if not dataset and not ordinary:
+        raise MaskomalyError('give --dataset, --ordinary, or both: there is nothing to measure')
+    if ordinary and methods == 'none':
+        raise MaskomalyError('--ordinary needs a network, which --methods none leaves out')
+    datasets = [open_dataset(specification) for specification in dataset or ()]
+    frames = [open_ordinary(specification) for specification in ordinary or ()]
+    statistics_from = open_dataset(statistics) if statistics else None
     score_folders = {each.name: _find_scores(scores or [], each) for each in datasets}
     for path in filter(None, (json_file, report)):
         make_parent(path)
@@ -168,11 +194,25 @@ def evaluate(
         check_scores(chosen, parameters)
     evaluations: list[Evaluation | SemanticEvaluation] = []
     with progress() as bars:
-        found = (
-            class_statistics(network, ordinary, cache=cache, progress=bars)
-            if ordinary and network and 'sml' in chosen
-            else None
-        )
+        found = traffic = None
+        if network and 'sml' in chosen:
+            if statistics_from:
+                found = class_statistics(network, statistics_from, cache=cache, progress=bars)
+            elif frames:
+                found = ordinary_statistics(network, frames, cache=cache, progress=bars)
+        if network and frames:
+            traffic = measure_traffic(
+                network,
+                frames,
+                parameters,
+                chosen if datasets else (),
+                known.obstacle_threshold,
+                minimum_area=minimum_obstacle_area,
+                statistics=found,
+                shots=SHOTS if report else 0,
+                cache=cache,
+                progress=bars,
+            )
         for each in datasets:
             if each.layout.task == 'anomaly':
                 evaluations.append(
@@ -186,6 +226,8 @@ def evaluate(
                         save_scores=save_scores,
                         cache=cache,
                         statistics=found,
+                        traffic=traffic,
+                        shots=SHOTS if report else 0,
                         progress=bars,
                     )
                 )
@@ -195,8 +237,11 @@ def evaluate(
                 )
             else:
                 evaluations.append(measure_semantics(network, each, cache=cache, progress=bars))
-    for evaluation in evaluations:
-        _print_evaluation(evaluation, known)
+    tables = [table for each in evaluations for table in tables_of(each, known)]
+    if traffic:
+        tables.append(traffic_table(traffic))
+    for table in tables:
+        _print(table)
     if json_file:
         content = {
             'checkpoint': network.name if network else None,
@@ -204,6 +249,8 @@ def evaluate(
             'input_size': asdict(network.input_size) if network else None,
             'precision': network.precision if network else None,
             'parameters': asdict(parameters),
+            'obstacle_threshold': known.obstacle_threshold if network else None,
+            'ordinary': traffic.as_dict() if traffic else None,
             'datasets': [
                 asdict(evaluation)
                 if isinstance(evaluation, SemanticEvaluation)
@@ -222,17 +269,15 @@ def evaluate(
                     else report_of(
                         evaluation,
                         each,
-                        network,
                         known,
-                        rows=_rows_of(evaluation),
-                        score_folders=score_folders[each.name],
-                        statistics=found,
-                        cache=cache,
-                        remarks=list(_remarks(evaluation)),
+                        rows=method_rows(evaluation),
+                        remarks=tables_of(evaluation, known)[0].remarks,
+                        traffic=traffic,
                     )
                     for evaluation, each in zip(evaluations, datasets, strict=True)
                 ],
                 network_facts(network, known) if network else {},
+                traffic,
             )
     if markdown:
         about = (
@@ -241,19 +286,21 @@ def evaluate(
             if network
             else 'Score files alone.'
         )
-        parts = [about, *(_markdown(evaluation, known) for evaluation in evaluations)]
+        parts = [about, *map(as_markdown, tables)]
         write(markdown, '\n\n'.join(parts) + '\n')
     skipped = {e.dataset: e.skipped for e in evaluations}
-    if ordinary and ordinary.skipped:
-        skipped[ordinary.name] = {**skipped.get(ordinary.name, {}), **ordinary.skipped}
+    for more in (*frames, *([statistics_from] if statistics_from else ())):
+        skipped[more.name] = {**skipped.get(more.name, {}), **more.skipped}
     report_skipped(skipped)
 
 
-def _write_report(path: Path, reports: list[DatasetReport], facts: dict[str, str]) -> None:
+def _write_report(
+    path: Path, reports: list[DatasetReport], facts: dict[str, str], traffic: Traffic | None
+) -> None:
     from maskomaly_ros.evaluation.report import render_report, run_facts
 
     title = f'Evaluation of {facts["checkpoint"]}' if facts else 'Evaluation of score files'
-    write(path, render_report(title, reports, {**facts, **run_facts()}))
+    write(path, render_report(title, reports, {**facts, **run_facts()}, traffic))
     OUT.print(f'Report: {path}', soft_wrap=True, highlight=False, markup=False)
 
 
@@ -262,28 +309,6 @@ def _published_dict(evaluation: Evaluation) -> dict[str, Any] | None:
 
     quoted = published(evaluation.layout)
     return asdict(quoted) if quoted else None
-
-
-def _rows_of(evaluation: Evaluation) -> list[MethodRow]:
-    """Return the rows of a report: what was measured, and what others published."""
-    from maskomaly_ros.evaluation.published import published
-    from maskomaly_ros.evaluation.report import MethodRow
-
-    rows = []
-    for name, result in evaluation.results.items():
-        columns = _columns_of(result)
-        threshold = {'threshold': result.pixels.best_f1_threshold}
-        rows.append(MethodRow(name, {**columns, **threshold}))
-    if quoted := published(evaluation.layout):
-        rows += [
-            MethodRow(
-                name,
-                {metric: value for metric, value in figures.items() if metric in columns},
-                f'{quoted.source} ({quoted.data})',
-            )
-            for name, figures in quoted.rows.items()
-        ]
-    return rows
 
 
 def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolder]:
@@ -304,152 +329,21 @@ def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolde
     return found
 
 
-def _print_evaluation(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> None:
-    title = _title(evaluation, queries)
-    OUT.print(title, style='italic', soft_wrap=True, highlight=False, markup=False)
-    header, rows = _cells(evaluation)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+def _print(table: TableOfFigures) -> None:
+    OUT.print(table.title, style='italic', soft_wrap=True, highlight=False, markup=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     # In a narrow window the names of quoted rows are broken, before any figure is cut off.
-    least = max(len(row[0].text) for row in rows if not row[0].quoted)
-    table.add_column(header[0], min_width=least)
-    for name in header[1:]:
-        table.add_column(name, justify='right', no_wrap=True)
-    for row in rows:
-        table.add_row(
+    least = max(len(row[0].text) for row in table.rows if not row[0].quoted)
+    shown.add_column(table.header[0], min_width=least)
+    for name in table.header[1:]:
+        shown.add_column(name, justify='right', no_wrap=True)
+    for row in table.rows:
+        shown.add_row(
             *(Text(c.text, 'bold' if c.best else 'dim italic' if c.quoted else '') for c in row)
         )
-    OUT.print(table)
-    for remark in _remarks(evaluation):
+    OUT.print(shown)
+    for remark in table.remarks:
         OUT.print(remark, soft_wrap=True, highlight=False, markup=False)
-
-
-def _markdown(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str:
-    header, rows = _cells(evaluation)
-    lines = [
-        '| ' + ' | '.join(header) + ' |',
-        '|---|' + '---:|' * (len(header) - 1),
-        *('| ' + ' | '.join(_markdown_cell(cell) for cell in row) + ' |' for row in rows),
-    ]
-    paragraphs = [f'{_title(evaluation, queries)}:', '\n'.join(lines), *_remarks(evaluation)]
-    return '\n\n'.join(paragraphs)
-
-
-def _markdown_cell(cell: _Cell) -> str:
-    mark = '**' if cell.best else '*' if cell.quoted and cell.text != '-' else ''
-    return f'{mark}{cell.text}{mark}'
-
-
-def _title(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> str:
-    title = f'{evaluation.dataset}, {evaluation.images} images, percent'
-    if queries.provenance.get('dataset') == evaluation.dataset:
-        title += ' (queries were calibrated on this data set: no test)'
-    return title
-
-
-class _Cell(NamedTuple):
-    text: str
-    best: bool = False
-    quoted: bool = False
-
-
-def _cells(
-    evaluation: Evaluation | SemanticEvaluation,
-) -> tuple[list[str], list[list[_Cell]]]:
-    """Return the header and the rows of the table of an evaluation."""
-    from maskomaly_ros.evaluation.published import published
-    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
-
-    if isinstance(evaluation, SemanticEvaluation):
-        result = evaluation.result
-        values = [
-            *zip(evaluation.classes, result.iou, strict=True),
-            ('mean IoU', result.mean_iou),
-            ('pixel accuracy', result.pixel_accuracy),
-        ]
-        return ['class', 'IoU'], [[_Cell(name), _Cell(_percent(iou))] for name, iou in values]
-    columns = {method: _columns_of(result) for method, result in evaluation.results.items()}
-    names = list(next(iter(columns.values())))
-    best = {}
-    for name in names:
-        known = [v for row in columns.values() if not math.isnan(v := row[name])]
-        equal = len({_percent(value) for value in known}) < 2  # then there is nothing to win
-        chosen = math.nan if equal else (min if name == 'FPR95' else max)(known)
-        best[name] = _percent(chosen)
-    rows = [
-        [
-            _Cell(method),
-            *(
-                _Cell(text, text == best[name] and text != '-')
-                for name, text in ((n, _percent(v)) for n, v in row.items())
-            ),
-            _Cell(f'{evaluation.results[method].pixels.best_f1_threshold:.4f}'),
-        ]
-        for method, row in columns.items()
-    ]
-    if quoted := published(evaluation.layout):
-        rows += [
-            [
-                _Cell(f'{method} (quoted)', quoted=True),
-                *(_Cell(_percent(row.get(name, math.nan)), quoted=True) for name in names),
-                _Cell('-', quoted=True),
-            ]
-            for method, row in quoted.rows.items()
-        ]
-    return ['method', *names, 'threshold'], rows
-
-
-def _percent(value: float) -> str:
-    return '-' if math.isnan(value) else f'{100 * value:.2f}'
-
-
-def _remarks(evaluation: Evaluation | SemanticEvaluation) -> Iterator[str]:
-    from maskomaly_ros.evaluation.published import published
-    from maskomaly_ros.evaluation.semantics import SemanticEvaluation
-
-    if isinstance(evaluation, SemanticEvaluation):
-        return
-    if quoted := published(evaluation.layout):
-        yield (
-            f'Rows marked quoted are figures that others published, with other networks, for '
-            f'{quoted.data}: {quoted.source}.'
-        )
-    if evaluation.averaged:
-        yield 'AP, FPR95 and AuROC: means over the images that have an anomaly.'
-    if any(math.isnan(r.pixels.margin_60) for r in evaluation.results.values()):
-        yield 'MDM is defined for scores in [0, 1] alone.'
-    for method, pixels in evaluation.clipped.items():
-        yield (
-            f'{method}: {pixels} pixels have a score beyond ±65504, the limit of float16, in '
-            'which scores are compared; they count as ±65504, and their order is lost.'
-        )
-    for method in evaluation.tied:
-        yield (
-            f'{method}: most scores become equal in float16, in which they are compared; subtract '
-            'a constant or scale them before they are stored.'
-        )
-    if evaluation.statistics == evaluation.dataset:
-        yield 'sml: statistics of the classes from these very images, without their labels.'
-    elif evaluation.statistics:
-        yield f'sml: statistics of the classes from {evaluation.statistics}.'
-
-
-def _columns_of(result: MethodResult) -> dict[str, float]:
-    columns = {
-        'AP': result.pixels.ap,
-        'FPR95': result.pixels.fpr95,
-        'AuROC': result.pixels.auroc,
-        'best F1': result.pixels.best_f1,
-        'exact AP': result.pixels.exact_ap,
-        'MDM 0.6': result.pixels.margin_60,
-        'MDM 0.7': result.pixels.margin_70,
-    }
-    if result.components:
-        columns |= {
-            'sIoU gt': result.components.siou_gt,
-            'PPV': result.components.ppv,
-            'mean F1': result.components.mean_f1,
-        }
-    return columns
 
 
 def report_skipped(skipped: dict[str, dict[str, str]]) -> None:

@@ -45,7 +45,6 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.bootstrap import WIDTH, Histogram, Interval, draws, ranking_figures
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
-from maskomaly_ros.evaluation.evaluate import stored_scores
 from maskomaly_ros.evaluation.images import (
     Progress,
     check_images,
@@ -59,6 +58,7 @@ from maskomaly_ros.evaluation.metrics import (
     ScoreCounts,
     TrueComponents,
     count_scores,
+    stored_scores,
 )
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction, Network

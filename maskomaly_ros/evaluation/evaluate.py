@@ -17,20 +17,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
@@ -45,6 +45,7 @@ from maskomaly_ros.evaluation.images import (
     over_images,
 )
 from maskomaly_ros.evaluation.metrics import (
+    SCORE_VALUES,
     ComponentMetrics,
     ComponentResult,
     Curve,
@@ -54,10 +55,11 @@ from maskomaly_ros.evaluation.metrics import (
     PixelResult,
     RoundedScores,
     TrueComponents,
-    clip_overflow,
     round_scores,
+    stored_scores,
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
+from maskomaly_ros.evaluation.traffic import CURVE_THRESHOLDS, MAIN, Traffic
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.scores import (
     ClassStatistics,
@@ -71,11 +73,35 @@ __all__ = [
     'Evaluation',
     'ImageResult',
     'MethodResult',
+    'ShownImage',
+    'ThresholdResult',
+    'best_and_worst',
     'evaluate',
     'score_images',
 ]
 
 FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ThresholdResult:
+    """What a threshold finds of anomalies, and what it costs on ordinary frames.
+
+    Attributes:
+        threshold: scores above it are obstacles.
+        recall: share of the anomalous pixels above it.
+        component_recall: share of the true components with an sIoU of at least 0.25; NaN where
+            there is none.
+        false_obstacles: a frame of ordinary traffic.
+        recall_curve: recall at each of `CURVE_THRESHOLDS`.
+
+    """
+
+    threshold: float
+    recall: float
+    component_recall: float
+    false_obstacles: float
+    recall_curve: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -86,12 +112,16 @@ class MethodResult:
         pixels: pixel metrics over all images.
         curve: the benchmark's compressed curve over all images, for PR and ROC plots.
         components: component metrics, where they were asked for.
+        pooled: pixel metrics with the pixels of ordinary frames as negatives too.
+        at_threshold: figures at the threshold that ordinary frames were measured at.
 
     """
 
     pixels: PixelResult
     curve: Curve
     components: ComponentResult | None = None
+    pooled: PixelResult | None = None
+    at_threshold: ThresholdResult | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,20 @@ class ImageResult:
 
 
 @dataclass(frozen=True)
+class ShownImage:
+    """An image that is worth showing, with the score of the first method.
+
+    Attributes:
+        name: of the image.
+        score: float16 [H, W].
+
+    """
+
+    name: str
+    score: NDArray[np.float16]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Figures of all methods on one data set.
 
@@ -127,6 +171,8 @@ class Evaluation:
         statistics: images that SML has its statistics from; None without SML.
         clipped: pixels of each method whose score was beyond what float16 can hold, where any.
         tied: methods of which most scores became equal when they were rounded to float16.
+        best: images of the highest AP by the first method, best first, as many as asked for.
+        worst: images of the lowest, worst first.
 
     """
 
@@ -140,10 +186,13 @@ class Evaluation:
     statistics: str | None = None
     clipped: dict[str, int] = field(default_factory=dict)
     tied: tuple[str, ...] = ()
+    best: tuple[ShownImage, ...] = ()
+    worst: tuple[ShownImage, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON; of the curves at most 500 points."""
-        content = asdict(self)
+        content = asdict(replace(self, best=(), worst=()))
+        del content['best'], content['worst']
         for method, result in self.results.items():
             content['results'][method]['curve'] = {
                 'threshold': self._thin(result.curve.thresholds),
@@ -172,6 +221,8 @@ def evaluate(
     save_scores: Path | None = None,
     cache: Path | None = None,
     statistics: ClassStatistics | None = None,
+    traffic: Traffic | None = None,
+    shots: int = 0,
     progress: Progress = no_progress,
 ) -> Evaluation:
     """Measure methods on a data set with anomaly labels; the network runs once an image.
@@ -193,6 +244,9 @@ def evaluate(
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         statistics: of the classes, for SML; None takes them from the images of the data set
             themselves, in a pass of its own.
+        traffic: figures of ordinary frames, whose pixels are pooled as negatives, and whose
+            threshold is looked at.
+        shots: number of best, and of worst, images of which to keep the score.
         progress: see `Progress`.
 
     Raises:
@@ -219,11 +273,14 @@ def evaluate(
             stored = _StoredScores(Path(folder))
         metrics = {name: PixelMetrics(averaged=dataset.layout.averaged) for name in names}
         per_image: list[ImageResult] = []
+        shown = _Shown(shots)
+        layout = dataset.layout
+        at_threshold = None
+        if traffic is not None and MAIN in names:
+            sizes = layout.minimum_prediction, layout.minimum_truth
+            at_threshold = ComponentMetrics(traffic.threshold, *sizes)
 
-        def measure(
-            sample: Sample, prediction: MaskPrediction | None, label: Image
-        ) -> dict[str, tuple[ImageSummary, int, bool]]:
-            """Return the summary of each method; of the scores, what was lost by rounding."""
+        def measure(sample: Sample, prediction: MaskPrediction | None, label: Image) -> _Measured:
             found: dict[str, RoundedScores] = {}
             if prediction is not None:
                 ours = compute_scores(prediction, parameters, methods, statistics)
@@ -239,17 +296,24 @@ def evaluate(
                     write_score(save_scores, method, folder_name, sample.name, score)
             if stored is not None:
                 stored.write(sample.name, {name: r.scores for name, r in found.items()}, label)
-            return {name: (summaries[name], r.clipped, r.tied) for name, r in found.items()}
+            at = None
+            if at_threshold is not None:
+                truth = TrueComponents.of(label, layout.minimum_truth)
+                at = at_threshold.find(found[MAIN].scores, truth)
+            return _Measured(summaries, found, at)
 
         run = over_images(network if methods else None, dataset, outputs, measure)
         clipped: Counter[str] = Counter()
         tied: Counter[str] = Counter()
         for sample, found in progress(run, len(dataset), f'{dataset.name}: scores'):
-            for name, (summary, pixels_clipped, is_tied) in found.items():
+            for name, summary in found.summaries.items():
                 metrics[name].add(summary)
-                clipped[name] += pixels_clipped
-                tied[name] += is_tied
-            figures = {name: summary.figures for name, (summary, _, _) in found.items()}
+                clipped[name] += found.scores[name].clipped
+                tied[name] += found.scores[name].tied
+            if at_threshold is not None and found.at_threshold is not None:
+                at_threshold.add(found.at_threshold)
+            figures = {name: summary.figures for name, summary in found.summaries.items()}
+            shown.add(sample.name, figures[names[0]].ap, found.scores[names[0]].scores)
             per_image.append(ImageResult(sample.name, sample.image, sample.label, figures))
             if stored is not None:
                 stored.keep(sample.name)
@@ -258,6 +322,16 @@ def evaluate(
             pixels = {name: metric.compute() for name, metric in metrics.items()}
         except MaskomalyError as error:
             raise MaskomalyError(f'{dataset.name}: {error}') from error
+        pooled = {
+            name: metrics[name].pooled(traffic.metrics[name]).compute()
+            for name in names
+            if traffic is not None and name in traffic.metrics
+        }
+        at = {}
+        if traffic is not None and at_threshold is not None:
+            counts = metrics[MAIN].counts.positives
+            at[MAIN] = _threshold_result(traffic, counts, at_threshold.compute())
+        best, worst = shown.chosen()
         components_found = _component_metrics(stored, dataset, pixels, progress) if stored else {}
         return Evaluation(
             dataset=dataset.name,
@@ -266,20 +340,86 @@ def evaluate(
             averaged=dataset.layout.averaged,
             skipped=dict(dataset.skipped),
             results={
-                name: MethodResult(pixels[name], metrics[name].curve(), components_found.get(name))
+                name: MethodResult(
+                    pixels[name],
+                    metrics[name].curve(),
+                    components_found.get(name),
+                    pooled.get(name),
+                    at.get(name),
+                )
                 for name in names
             },
             per_image=tuple(per_image),
             statistics=statistics.source if 'sml' in methods and statistics else None,
             clipped={name: number for name, number in clipped.items() if number},
             tied=tuple(name for name, number in tied.items() if number),
+            best=best,
+            worst=worst,
         )
 
 
-def stored_scores(score: Tensor) -> RoundedScores:
-    """Return a score map as it is stored and measured: rounded to float16."""
-    with np.errstate(over='ignore'):  # what becomes infinite is told
-        return clip_overflow(score.cpu().numpy().astype(np.float16))
+class _Measured(NamedTuple):
+    """What is found in one image: summaries and scores by method; components at the threshold."""
+
+    summaries: dict[str, ImageSummary]
+    scores: dict[str, RoundedScores]
+    at_threshold: tuple[FloatArray, FloatArray] | None
+
+
+class _Shown:
+    """Keeps the scores of the best and the worst images so far, and of no others."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._ap: dict[str, float] = {}
+        self._scores: dict[str, NDArray[np.float16]] = {}
+
+    def add(self, name: str, ap: float, score: NDArray[np.float16]) -> None:
+        """Take the next image."""
+        self._ap[name], self._scores[name] = ap, score
+        kept = {*itertools.chain(*best_and_worst(self._ap, self._count))}
+        for each in self._ap.keys() - kept:
+            del self._ap[each], self._scores[each]
+
+    def chosen(self) -> tuple[tuple[ShownImage, ...], tuple[ShownImage, ...]]:
+        """Return the best images, best first, and the worst, worst first."""
+        best, worst = (
+            tuple(ShownImage(name, self._scores[name]) for name in names)
+            for names in best_and_worst(self._ap, self._count)
+        )
+        return best, worst
+
+
+def best_and_worst(ap: Mapping[str, float], count: int) -> tuple[list[str], list[str]]:
+    """Return the names of the best images, best first, and of the worst, worst first.
+
+    The two ends of one order: no image is in both. Images without AP are in none.
+
+    Args:
+        ap: by name; NaN where an image has none.
+        count: most of each.
+
+    """
+    order = sorted((name for name in ap if not math.isnan(ap[name])), key=lambda name: -ap[name])
+    best = min(count, (len(order) + 1) // 2)
+    worst = min(count, len(order) // 2)
+    return order[:best], order[len(order) - worst :][::-1]
+
+
+def _threshold_result(
+    traffic: Traffic, positives: NDArray[np.int64], components: ComponentResult
+) -> ThresholdResult:
+    def recall(threshold: float) -> float:
+        return float(positives[threshold < SCORE_VALUES].sum() / positives.sum())
+
+    true = components.tp_25 + components.fn_25
+    return ThresholdResult(
+        threshold=traffic.threshold,
+        recall=recall(traffic.threshold),
+        component_recall=components.tp_25 / true if true else math.nan,
+        false_obstacles=traffic.found.a_frame,
+        recall_curve=tuple(map(recall, CURVE_THRESHOLDS)),
+    )
 
 
 def _all_names(

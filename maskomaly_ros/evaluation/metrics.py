@@ -42,6 +42,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from maskomaly_ros.errors import MaskomalyError
 
@@ -103,6 +104,12 @@ def clip_overflow(score: NDArray[np.float16]) -> RoundedScores:
         score = np.where(infinite, score.view(np.uint16) - 1, score.view(np.uint16))
         score = score.astype(np.uint16).view(np.float16)
     return RoundedScores(score, clipped, tied=False)
+
+
+def stored_scores(score: Tensor) -> RoundedScores:
+    """Return a score map as it is stored and measured: rounded to float16."""
+    with np.errstate(over='ignore'):  # what becomes infinite is told
+        return clip_overflow(score.cpu().numpy().astype(np.float16))
 
 
 @dataclass(frozen=True)

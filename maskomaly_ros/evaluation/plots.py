@@ -134,6 +134,37 @@ def roc(curves: Mapping[str, Curve], *, with_legend: bool = True) -> Figure:
     return figure
 
 
+def recall_against_false_obstacles(
+    false_obstacles: FloatArray,
+    recall: Mapping[str, FloatArray],
+    at: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Return how much of anomalies is found for how many false obstacles on ordinary frames.
+
+    Args:
+        false_obstacles: a frame, at each of some ascending thresholds, float64 [K].
+        recall: of anomalous pixels at the same thresholds, by what is to be told apart.
+        at: false obstacles a frame and recall at the threshold in force; marked.
+
+    """
+    with _figure(6.0, 5.0) as (figure, axes):
+        for index, (name, values) in enumerate(recall.items()):
+            style = series_style(index)
+            axes.plot(false_obstacles, values, label=name, marker='.', markersize=4, **style)
+            if at and name in at:
+                axes.plot(*at[name], 'o', markersize=9, mfc='none', color=style['color'])
+        axes.set_xscale('symlog', linthresh=0.1)
+        axes.set(
+            xlabel='false obstacles a frame of ordinary traffic',
+            ylabel='recall of anomalous pixels',
+            ylim=(0, 1.01),
+        )
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter('{x:g}')
+        _legend(figure, len(recall))
+    return figure
+
+
 def query_iou_histogram(
     mean_iou: Mapping[str, FloatArray],
     threshold: float,

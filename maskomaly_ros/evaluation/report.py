@@ -14,7 +14,7 @@
 
 """The HTML report of an evaluation: one page with table, curves, pictures and figures by image.
 
-`dataset_report` makes of an `Evaluation` what the page shows, `render_report` the page. The page
+`report_of` makes of an `Evaluation` what the page shows, `render_report` the page. The page
 knows methods and figures by their names only, so that whatever is measured can be shown.
 """
 
@@ -25,11 +25,11 @@ import math
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -40,16 +40,17 @@ import maskomaly_ros
 from maskomaly_ros import html
 from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import Evaluation, score_images
-from maskomaly_ros.evaluation.images import class_statistics
+from maskomaly_ros.evaluation.evaluate import Evaluation, ShownImage
 from maskomaly_ros.evaluation.metrics import IGNORE, Curve, ImageFigures
-from maskomaly_ros.evaluation.score_files import ScoreFolder
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
+from maskomaly_ros.evaluation.traffic import MAIN, FalseObstacles, OrdinaryShot, Traffic
 from maskomaly_ros.html import Cell, Column, Row
 from maskomaly_ros.networks import Network
 from maskomaly_ros.queries import Queries
-from maskomaly_ros.scores import ClassStatistics
 from maskomaly_ros.visualization import overlay
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Image = NDArray[np.uint8]
 
@@ -62,7 +63,7 @@ _CALIBRATED_HERE = (
     'the queries and parameters were calibrated on this very data set. The figures of the methods '
     'that use them say how well that went; they are no test.'
 )
-_LOWER_IS_BETTER = {'FPR95'}
+LOWER_IS_BETTER = frozenset(('FPR95', 'pooled FPR95', 'false/frame'))
 _HELP = {
     'AP': 'average precision on the benchmark’s compressed curve',
     'FPR95': 'false positive rate where 95 % of the anomalous pixels are found',
@@ -74,6 +75,12 @@ _HELP = {
     'sIoU gt': 'mean adjusted IoU of the true components',
     'PPV': 'mean share of a predicted component that is anomalous',
     'mean F1': 'of components, mean over the thresholds 0.25, 0.30, … 0.75',
+    'pooled AP': 'average precision with the pixels of ordinary frames as negatives too',
+    'pooled FPR95': 'FPR95 with the pixels of ordinary frames as negatives too',
+    'pooled F1': 'best F1 with the pixels of ordinary frames as negatives too',
+    'false/frame': 'false obstacles a frame of ordinary traffic, at the obstacle threshold',
+    'recall': 'share of the anomalous pixels above the obstacle threshold',
+    'found': 'share of the true components with an sIoU of at least 0.25 at that threshold',
     'threshold': 'of the best F1; the component figures are those at this threshold',
 }
 
@@ -134,6 +141,7 @@ class DatasetReport:
             calibrated on these images.
         notes: remarks on the figures, shown below the table.
         facts: what else is known of the data set, by name.
+        trade: figure of recall against false obstacles on ordinary frames.
 
     """
 
@@ -150,127 +158,70 @@ class DatasetReport:
     warnings: Sequence[str] = ()
     notes: Sequence[str] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-
-
-Scores = Callable[[Sequence[str]], Iterable[tuple[str, Image, Image, NDArray[Any]]]]
-"""Yields name, image, label and score of the images with the names given, in any order."""
-
-
-def dataset_report(
-    evaluation: Evaluation,
-    scores: Scores,
-    main: str,
-    *,
-    rows: Sequence[MethodRow],
-    obstacle_threshold: float | None = None,
-    shots: int = SHOTS,
-    warnings: Sequence[str] = (),
-    notes: Sequence[str] = (),
-    facts: Mapping[str, str] | None = None,
-) -> DatasetReport:
-    """Return what a report says of an evaluation.
-
-    Args:
-        evaluation: the figures.
-        scores: returns images with the scores of the main method; see `Scores`.
-        main: method by which images are ranked, and whose scores are shown.
-        rows: methods of the table.
-        obstacle_threshold: of the main method; None takes the threshold of its best F1.
-        shots: number of best, and of worst, images.
-        warnings: see `DatasetReport`.
-        notes: see `DatasetReport`.
-        facts: see `DatasetReport`.
-
-    """
-    images = {each.name: each.figures for each in evaluation.per_image}
-    best, worst = best_and_worst({n: figures[main].ap for n, figures in images.items()}, shots)
-    found = {
-        name: Shot(name, images[name][main], image, label, score)
-        for name, image, label, score in scores([*best, *worst])
-    }
-    pixels = evaluation.results[main].pixels
-    configured = obstacle_threshold is not None
-    return DatasetReport(
-        name=evaluation.dataset,
-        rows=rows,
-        main=main,
-        threshold=pixels.best_f1_threshold if obstacle_threshold is None else obstacle_threshold,
-        threshold_name='the obstacle threshold' if configured else 'the threshold of its best F1',
-        curves={method: result.curve for method, result in evaluation.results.items()},
-        images=images,
-        best=[found[name] for name in best if name in found],
-        worst=[found[name] for name in worst if name in found],
-        skipped=evaluation.skipped,
-        warnings=warnings,
-        notes=notes,
-        facts=facts or {},
-    )
+    trade: Figure | None = None
 
 
 def report_of(
     evaluation: Evaluation,
     dataset: Dataset,
-    network: Network | None,
     queries: Queries,
     *,
     rows: Sequence[MethodRow],
-    score_folders: Sequence[ScoreFolder] = (),
-    statistics: ClassStatistics | None = None,
-    cache: Path | None = None,
     remarks: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    facts: Mapping[str, str] | None = None,
+    traffic: Traffic | None = None,
 ) -> DatasetReport:
-    """Return what a report says of an evaluation, with pictures of the first method.
+    """Return what a report says of an evaluation, with the pictures whose scores it has kept.
 
     Args:
         evaluation: the figures.
         dataset: the images that they are of.
-        network: the network; None where all scores came from files.
         queries: queries and parameters of the evaluation.
         rows: methods of the table.
-        score_folders: score files that were evaluated.
-        statistics: of the classes, for SML; None takes them from these images.
-        cache: folder with outputs of the network.
         remarks: on the figures.
+        warnings: see `DatasetReport`.
+        facts: see `DatasetReport`.
+        traffic: figures of ordinary frames.
 
     Raises:
         MaskomalyError: an image cannot be read any more.
 
     """
     main = next(iter(evaluation.results))
+    result = evaluation.results[main]
     samples = {sample.name: sample for sample in dataset.samples}
-    folder = next((f for f in score_folders if f.method == main), None)
+    images = {each.name: each.figures for each in evaluation.per_image}
 
-    def scores(names: Sequence[str]) -> Iterator[tuple[str, Image, Image, NDArray[Any]]]:
-        chosen = [samples[name] for name in names]
-        if folder is not None:
-            for sample in chosen:
-                image, label = sample.read()
-                score = folder.read(sample.name, (label.shape[0], label.shape[1]))
-                yield sample.name, image, label, score
-        elif network is not None:
-            known = statistics
-            if main == 'sml' and known is None:
-                known = class_statistics(network, dataset, cache=cache)
-            found = score_images(
-                network,
-                chosen,
-                queries.scoring_parameters(),
-                [main],
-                cache=cache,
-                statistics=known,
-            )
-            for sample, image, label, maps in found:
-                yield sample.name, image, label, maps[main]
+    def shot(each: ShownImage) -> Shot:
+        image, label = samples[each.name].read()
+        return Shot(each.name, images[each.name][main], image, label, each.score)
 
-    calibrated_here = queries.provenance.get('dataset') == evaluation.dataset
-    return dataset_report(
-        evaluation,
-        scores,
-        main,
+    if queries.provenance.get('dataset') == evaluation.dataset:
+        warnings = [*warnings, _CALIBRATED_HERE]
+    configured = main == MAIN
+    at = evaluation.results[MAIN].at_threshold if MAIN in evaluation.results else None
+    return DatasetReport(
+        name=evaluation.dataset,
         rows=rows,
-        obstacle_threshold=queries.obstacle_threshold if main == 'maskomaly' else None,
-        warnings=[_CALIBRATED_HERE] if calibrated_here else [],
+        main=main,
+        threshold=queries.obstacle_threshold if configured else result.pixels.best_f1_threshold,
+        threshold_name='the obstacle threshold' if configured else 'the threshold of its best F1',
+        curves={method: each.curve for method, each in evaluation.results.items()},
+        images=images,
+        best=[shot(each) for each in evaluation.best],
+        worst=[shot(each) for each in evaluation.worst],
+        skipped=evaluation.skipped,
+        warnings=warnings,
         notes=remarks,
+        facts=facts or {},
+        trade=plots.recall_against_false_obstacles(
+            traffic.curve,
+            {MAIN: np.array(at.recall_curve)},
+            {MAIN: (at.false_obstacles, at.recall)},
+        )
+        if traffic and at
+        else None,
     )
 
 
@@ -307,22 +258,6 @@ def network_facts(network: Network, queries: Queries) -> dict[str, str]:
     }
 
 
-def best_and_worst(ap: Mapping[str, float], count: int) -> tuple[list[str], list[str]]:
-    """Return the names of the best images, best first, and of the worst, worst first.
-
-    The two ends of one order: no image is in both. Images without AP are in none.
-
-    Args:
-        ap: by name; NaN where an image has none.
-        count: most of each.
-
-    """
-    order = sorted((name for name in ap if not math.isnan(ap[name])), key=lambda name: -ap[name])
-    best = min(count, (len(order) + 1) // 2)
-    worst = min(count, len(order) // 2)
-    return order[:best], order[len(order) - worst :][::-1]
-
-
 def run_facts() -> dict[str, str]:
     """Return what a report says of the run itself: date, command, versions and machine."""
     versions = [
@@ -342,13 +277,19 @@ def run_facts() -> dict[str, str]:
     }
 
 
-def render_report(title: str, reports: Sequence[DatasetReport], facts: Mapping[str, str]) -> str:
+def render_report(
+    title: str,
+    reports: Sequence[DatasetReport],
+    facts: Mapping[str, str],
+    traffic: Traffic | None = None,
+) -> str:
     """Return the report as one HTML page.
 
     Args:
         title: heading of the page.
         reports: the data sets.
         facts: where the figures are from: checkpoint, hash, parameters; see also `run_facts`.
+        traffic: figures of ordinary frames.
 
     """
     sections = [
@@ -358,18 +299,20 @@ def render_report(title: str, reports: Sequence[DatasetReport], facts: Mapping[s
             'quoted': {row.source for row in report.rows if row.source},
             'legend': plots.legend(report.curves),
             'curves': _curves(report.curves) if report.curves else [],
+            'trade': _trade(report),
             'worst': [_pictures(shot, report) for shot in report.worst],
             'best': [_pictures(shot, report) for shot in report.best],
             'images': image_table(report.images, report.main) if report.images else None,
         }
         for report in reports
     ]
-    names = ', '.join(report.name for report in reports)
+    names = ', '.join(report.name for report in reports) or 'ordinary frames'
     return html.render(
         Path(__file__).with_name('report.html'),
         title=title,
         subtitle=f'{names} · {facts["date"]}' if 'date' in facts else names,
         sections=sections,
+        ordinary=_ordinary(traffic) if traffic else None,
         facts=facts,
         colors={'hit': HIT, 'miss': MISS, 'alarm': FALSE_ALARM},
     )
@@ -385,14 +328,15 @@ def method_table(rows: Sequence[MethodRow], label: str) -> Markup:
     best: dict[str, str] = {}
     for name in names:
         known = [r.figures[name] for r in rows if not r.source and _known(r.figures, name)]
-        if len({_percent(value) for value in known}) > 1 and not _is_threshold(name):
-            best[name] = _percent((min if name in _LOWER_IS_BETTER else max)(known))
+        if len({in_words(name, value) for value in known}) > 1 and not _is_threshold(name):
+            chosen = (min if name in LOWER_IS_BETTER else max)(known)
+            best[name] = in_words(name, chosen)
 
     def cell(row: MethodRow, name: str) -> Cell:
         if not _known(row.figures, name):
             return Cell(None)
         value = row.figures[name]
-        text = f'{value:.4f}' if _is_threshold(name) else _percent(value)
+        text = in_words(name, value)
         return Cell(value, text, best=not row.source and text == best.get(name))
 
     columns = [
@@ -418,6 +362,66 @@ def method_table(rows: Sequence[MethodRow], label: str) -> Markup:
         for row in rows
     ]
     return html.table(columns, lines, label=f'methods on {label}, percent')
+
+
+def _trade(report: DatasetReport) -> Markup | None:
+    if report.trade is None:
+        return None
+    return plots.inline(
+        report.trade,
+        f'recall on {report.name} against false obstacles a frame of ordinary traffic',
+    )
+
+
+def _ordinary(traffic: Traffic) -> dict[str, Any]:
+    """Return what the page shows of ordinary frames: table, and the worst frames as pictures."""
+    known = list(traffic.found.by_class)
+    found = [(each.name, each.found) for each in traffic.sets]
+    if len(found) > 1:
+        found.append(('all', traffic.found))
+    columns = [
+        Column('ordinary'),
+        Column('frames', numeric=True),
+        Column('false/frame', numeric=True, help=_HELP['false/frame']),
+        Column('frames with any', numeric=True, help='share of the frames, percent'),
+        Column('pixels above', numeric=True, help='share of all pixels, percent'),
+        *(Column(name, numeric=True, help='share of their pixels, percent') for name in known),
+    ]
+
+    def row(name: str, each: FalseObstacles) -> list[Cell]:
+        shares = [each.by_class.get(label, math.nan) for label in known]
+        return [
+            Cell(name),
+            Cell(each.frames),
+            Cell(each.a_frame, in_words('false/frame', each.a_frame)),
+            *(
+                Cell(share, in_words('', share))
+                for share in (each.share_of_frames, each.share_of_pixels, *shares)
+            ),
+        ]
+
+    return {
+        'threshold': f'{traffic.threshold:.4f}',
+        'minimum_area': traffic.minimum_area,
+        'table': html.table(columns, [row(*each) for each in found], label='ordinary frames'),
+        'worst': [
+            {'name': each.name, 'pictures': [_ordinary_picture(s, traffic) for s in each.worst]}
+            for each in traffic.sets
+            if each.worst
+        ],
+    }
+
+
+def _ordinary_picture(shot: OrdinaryShot, traffic: Traffic) -> Markup:
+    score = shot.score.astype(np.float32)
+    mask = (score > traffic.threshold).astype(np.uint8)
+    name, obstacles = shot.result.name, shot.result.obstacles
+    return html.picture(
+        overlay(shot.image, score, mask),
+        alt=f'ordinary frame {name} with its score in colour',
+        caption=f'{name}: {obstacles} false obstacle{"" if obstacles == 1 else "s"}',
+        width=_PICTURE_WIDTH,
+    )
 
 
 def _curves(curves: Mapping[str, Curve]) -> list[Markup]:
@@ -527,6 +531,15 @@ def _known(figures: Mapping[str, float], name: str) -> bool:
 
 def _is_threshold(name: str) -> bool:
     return 'threshold' in name
+
+
+def in_words(name: str, value: float) -> str:
+    """Return a figure as tables show it: percent but for what is no fraction; a dash for NaN."""
+    if math.isnan(value):
+        return '-'
+    if _is_threshold(name):
+        return f'{value:.4f}'
+    return f'{value:.3f}' if name == 'false/frame' else _percent(value)
 
 
 def _percent(fraction: float) -> str:

@@ -291,6 +291,46 @@ def test_calibrate_moves_a_threshold_by_an_unlabelled_drive(run, checkpoint, ima
     assert run('calibrate', '--out', other)[0] == 1
 
 
+def test_evaluate_counts_false_obstacles_on_ordinary_frames(run, checkpoint, images, tmp_path):
+    queries, figures = tmp_path / 'queries.yaml', tmp_path / 'figures.json'
+    write_queries(queries, Queries(checkpoint='tiny', obstacle_threshold=0.4))
+    report, text = tmp_path / 'report.html', tmp_path / 'tables.md'
+    common = ('evaluate', '--checkpoint', checkpoint, '--device', 'cpu', '--queries', queries)
+    status, out, err = run(
+        *common, '--dataset', f'plain:{images}', '--ordinary', images / 'images',
+        '--methods', 'maskomaly,sml', '--json', figures, '--report', report, '--markdown', text,
+        '--minimum-obstacle-area', '5',
+    )  # fmt: skip
+    assert status == 0, err
+    assert 'roads with ordinary frames, percent' in out
+    assert 'Ordinary frames at the threshold 0.4000, obstacles of at least 5 pixels' in out
+    assert 'sml: statistics of the classes from images' in out
+    content = json.loads(figures.read_text())
+    assert content['ordinary']['frames'] == 3
+    found = content['datasets'][0]['results']['maskomaly']
+    assert (
+        found['at_threshold']['false_obstacles'] == content['ordinary']['false_obstacles_a_frame']
+    )
+    assert found['pooled']['ap'] <= found['pixels']['ap']
+    assert content['datasets'][0]['results']['sml']['at_threshold'] is None
+    assert 'the worst frames' in report.read_text()
+    assert '| pooled AP |' in text.read_text()
+
+    status, out, _ = run(*common, '--ordinary', images / 'images', '--ordinary', f'plain:{images}')
+    assert status == 1  # every frame of the second one shows an anomaly
+    status, out, _ = run(*common, '--ordinary', images / 'images', '--report', report)
+    assert status == 0
+    assert 'AP' not in out
+    for arguments, message in (
+        ((), 'give --dataset, --ordinary, or both'),
+        (('--ordinary', images, '--methods', 'none'), '--ordinary needs a network'),
+        (('--ordinary', tmp_path / 'nothing'), 'does not exist'),
+    ):
+        status, _, err = run(*common, *arguments)
+        assert status == 1
+        assert message in ' '.join(err.split())
+
+
 def test_generate_writes_a_data_set(run, tmp_path):
     out = tmp_path / 'clips'
     arguments = ('generate', '--out', out, '--size', '96x64', '--frames', '2', '--clips', '2')
@@ -394,7 +434,7 @@ def test_wrong_networks_and_queries_are_refused(run, checkpoint, images, tmp_pat
 
 
 def test_usage_errors_have_status_2(run):
-    assert run('evaluate')[0] == 2
+    assert run('evaluate', '--magic')[0] == 2
     assert run('nonsense')[0] == 2
 
 

@@ -18,28 +18,32 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from maskomaly_ros import html
 from maskomaly_ros.cli.main import app
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import Evaluation, evaluate, score_images
+from maskomaly_ros.evaluation.evaluate import (
+    Evaluation,
+    best_and_worst,
+    evaluate,
+    score_images,
+)
 from maskomaly_ros.evaluation.metrics import SemanticResult
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
 from maskomaly_ros.evaluation.report import (
     FALSE_ALARM,
     HIT,
     MISS,
     DatasetReport,
     MethodRow,
-    best_and_worst,
-    dataset_report,
     method_table,
     network_facts,
     outcome,
@@ -49,6 +53,8 @@ from maskomaly_ros.evaluation.report import (
     semantic_report,
 )
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
+from maskomaly_ros.evaluation.tables import method_rows
+from maskomaly_ros.evaluation.traffic import measure_traffic
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.scoring import ScoringParameters
 
@@ -72,7 +78,7 @@ def test_best_and_worst_images_are_the_ends_of_one_order() -> None:
 @pytest.fixture
 def made(scenes: Callable[..., Dataset], network: Any) -> tuple[Evaluation, Dataset, Any]:
     dataset = scenes(5, without_anomaly=1)
-    evaluation = evaluate(network, dataset, QUERIES.scoring_parameters(), METHODS)
+    evaluation = evaluate(network, dataset, QUERIES.scoring_parameters(), METHODS, shots=4)
     return evaluation, dataset, network
 
 
@@ -80,7 +86,7 @@ def test_report_has_the_figures_curves_and_pictures_of_the_evaluation(
     made: tuple[Evaluation, Dataset, Any],
 ) -> None:
     evaluation, dataset, network = made
-    report = report_of(evaluation, dataset, network, QUERIES, rows=[], remarks=['x'])
+    report = report_of(evaluation, dataset, QUERIES, rows=[], remarks=['x'])
     assert report.main == 'maskomaly'
     assert report.threshold == 0.4
     assert list(report.curves) == list(METHODS)
@@ -95,11 +101,12 @@ def test_report_has_the_figures_curves_and_pictures_of_the_evaluation(
     )
     np.testing.assert_array_equal(report.worst[0].image, image)
     np.testing.assert_array_equal(report.worst[0].label, label)
-    np.testing.assert_array_equal(report.worst[0].score, scores['maskomaly'])
+    np.testing.assert_array_equal(report.worst[0].score, scores['maskomaly'].astype(np.float16))
+    assert network.predicted == 7  # once an image, and once here
     assert list(report.notes) == ['x']
     assert not report.warnings
     same = QUERIES.model_copy(update={'provenance': {'dataset': dataset.name}})
-    warned = report_of(evaluation, dataset, network, same, rows=[], remarks=['x'])
+    warned = report_of(evaluation, dataset, same, rows=[], remarks=['x'])
     assert 'no test' in warned.warnings[0]
 
 
@@ -108,8 +115,8 @@ def test_method_without_obstacle_threshold_is_shown_at_its_best(
 ) -> None:
     dataset = scenes(3)
     for method in ('energy', 'sml'):
-        evaluation = evaluate(network, dataset, ScoringParameters(), [method])
-        report = report_of(evaluation, dataset, network, QUERIES, rows=[])
+        evaluation = evaluate(network, dataset, ScoringParameters(), [method], shots=4)
+        report = report_of(evaluation, dataset, QUERIES, rows=[])
         assert report.threshold == evaluation.results[method].pixels.best_f1_threshold
         assert render_report('x', [report], {}).count('<img') == 2 * 3
 
@@ -150,30 +157,30 @@ def test_outcome_shows_hits_misses_and_false_alarms() -> None:
 
 
 @pytest.fixture
-def page(tmp_path: Path, made: tuple[Evaluation, Dataset, Any]) -> Path:
+def page(tmp_path: Path, made: tuple[Evaluation, Dataset, Any], traffic: OrdinaryFrames) -> Path:
     evaluation, dataset, network = made
-
-    def scores(names: Sequence[str]) -> Iterator[tuple[str, Any, Any, NDArray[Any]]]:
-        samples = [s for s in dataset.samples if s.name in names]
-        for sample, image, label, maps in score_images(
-            network, samples, QUERIES.scoring_parameters(), ['maskomaly']
-        ):
-            yield sample.name, image, label, maps['maskomaly']
-
-    figures = {'AP': 0.4, 'FPR95': 0.1}
+    evaluation = replace(evaluation, best=evaluation.best[:2], worst=evaluation.worst[:2])
     rows = [
-        *(MethodRow(method, figures) for method in METHODS),
         MethodRow(f'Other {EVIL}', {'AP': 0.9}, f'paper {EVIL}'),
     ]
-    report = dataset_report(
-        evaluation, scores, 'maskomaly', rows=rows, shots=2,
-        warnings=[f'calibrated here {EVIL}'], facts={'layout': EVIL},
+    found = measure_traffic(
+        network, [traffic], QUERIES.scoring_parameters(), METHODS, 0.4, shots=2
+    )
+    evaluation = replace(
+        evaluation,
+        results=evaluate(
+            network, dataset, QUERIES.scoring_parameters(), METHODS, traffic=found
+        ).results,
+    )
+    report = report_of(
+        evaluation, dataset, QUERIES, rows=[*method_rows(evaluation), *rows],
+        warnings=[f'calibrated here {EVIL}'], facts={'layout': EVIL}, traffic=found,
     )  # fmt: skip
     report.skipped[f'broken {EVIL}'] = EVIL  # type: ignore[index]
     other = DatasetReport(f'only a table {EVIL}', [MethodRow('a', {'AP': math.nan})])
     facts = {'checkpoint': EVIL, **run_facts()}
     path = tmp_path / 'report.html'
-    html.write(path, render_report(f'Evaluation {EVIL}', [report, other], facts))
+    html.write(path, render_report(f'Evaluation {EVIL}', [report, other], facts, found))
     return path
 
 
@@ -187,7 +194,7 @@ def test_page_works_in_a_browser(browser: Chrome, page: Path) -> None:
     )
     assert [name for name in requests if not name.startswith('data:')] == []
     pictures = browser.find_elements('css selector', '.picture img')
-    assert len(pictures) == 2 * 4
+    assert len(pictures) == 2 * 4 + 2
     assert all(picture.get_property('naturalWidth') == 64 for picture in pictures)
     for series in METHODS:
         lines = [
@@ -206,6 +213,9 @@ def test_page_works_in_a_browser(browser: Chrome, page: Path) -> None:
         'only a table',
         'Python 3',
         '1 skipped',
+        'Ordinary frames',
+        'false obstacle',
+        'pooled AP',
     ):
         assert text in body
 
