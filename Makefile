@@ -51,10 +51,11 @@ test:  ## Run the tests
 test-fast:  ## Run the tests that take no time, for the inner loop
 	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(PYTEST_ARGS)
 
-lint:  ## Check style and types
+lint:  ## Check style, types and which part imports which
 	@$(run) -m ruff check
 	@$(run) -m ruff format --check
 	@$(run) -m mypy
+	@$(run) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
 
 fuzz:  ## Fuzz what reads foreign data, with new examples until MINUTES are over
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
@@ -70,7 +71,7 @@ venv:  ## Make the environment and print the path of its Python
 	@$(run) -c 'import sys; print(sys.executable)'
 
 clean:  ## Remove what building, testing and the demo leave in this checkout
-	rm -rf build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build install log dist *.egg-info demo_output .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -exec rm -rf {} +
 
 distclean: clean  ## Remove the environments as well

@@ -111,7 +111,7 @@ EXTRAS = {
         'selenium',  # opens the HTML pages in Chromium where that is installed
         'triton; platform_machine == "x86_64"',  # its interpreter runs kernels on a CPU
     ],
-    'dev': ['mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
+    'dev': ['import-linter', 'mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }
 
 setup(
@@ -120,7 +120,6 @@ setup(
     description='Zero-shot obstacle segmentation on camera topics: Mask2Former and Maskomaly',
     author='The maskomaly_ros contributors',
     maintainer='The maskomaly_ros maintainers',
-    maintainer_email='maintainers@maskomaly-ros.example.org',
     license='Apache-2.0',
     keywords=['ROS', 'anomaly segmentation', 'obstacle detection', 'Mask2Former'],
     classifiers=[
