@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +36,12 @@ from torch import Tensor
 from maskomaly_ros import obstacles as obstacle_search
 from maskomaly_ros import visualization
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks import InputSize, Network, load_network
+from maskomaly_ros.networks import InputSize, MaskPrediction, Network, load_network
 from maskomaly_ros.networks.preprocessing import check_frames
 from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries
+from maskomaly_ros.score_scales import ScoreCalibration
+from maskomaly_ros.scores import SCORES, check_scores, compute_scores
 from maskomaly_ros.scoring import ScoringParameters, score_map, warm_up
 
 _LOG = logging.getLogger(__name__)
@@ -53,15 +55,19 @@ class DetectorConfig:
         scoring: parameters of the score map.
         obstacle_threshold: pixels that score above this are obstacles, in [0, 1].
         minimum_obstacle_area: smaller obstacles, in pixels, are not listed.
+        score: name in `SCORES` of what the score map is.
 
     """
 
     scoring: ScoringParameters = field(default_factory=ScoringParameters)
     obstacle_threshold: float = 0.9
     minimum_obstacle_area: int = 0
+    score: str = 'maskomaly'
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
+        if self.score not in SCORES:
+            raise MaskomalyError(f'score {self.score!r} is none of {", ".join(SCORES)}')
         if not 0.0 <= self.obstacle_threshold <= 1.0:
             raise MaskomalyError(
                 f'obstacle_threshold {self.obstacle_threshold} is out of range: 0 to 1'
@@ -168,12 +174,21 @@ class Detector:
     Args:
         network: what `load_network` returns.
         config: scoring parameters and thresholds; see also `from_checkpoint`.
+        scores: what was calibrated for other scores than Maskomaly; those that do not lie in
+            [0, 1] need it.
 
     """
 
-    def __init__(self, network: Network, config: DetectorConfig | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: DetectorConfig | None = None,
+        scores: Mapping[str, ScoreCalibration] | None = None,
+    ) -> None:
         self.network = network
+        self.scores = dict(scores or {})
         self.config = config or DetectorConfig()
+        self._calibrated_threshold = self.config.obstacle_threshold
         warm_up(network.device)
 
     @classmethod
@@ -213,9 +228,18 @@ class Detector:
             compile=compile,
         )
         queries = find_queries(network, queries_file)
-        return cls(
-            network, DetectorConfig(queries.scoring_parameters(), queries.obstacle_threshold)
+        detector = cls(
+            network,
+            DetectorConfig(queries.scoring_parameters(), queries.obstacle_threshold),
+            queries.scores,
         )
+        if queries.score != 'maskomaly':
+            detector.config = replace(
+                detector.config,
+                score=queries.score,
+                obstacle_threshold=detector.threshold_of(queries.score),
+            )
+        return detector
 
     @property
     def config(self) -> DetectorConfig:
@@ -235,8 +259,30 @@ class Detector:
         self._config = config
 
     def check(self, config: DetectorConfig) -> None:
-        """Raise MaskomalyError where a configuration names queries that the network lacks."""
+        """Raise MaskomalyError where a configuration asks for what the network lacks.
+
+        That is a query, or the scale or the statistics of a score.
+        """
+        check_scores([config.score], config.scoring)
+        calibration = self.scores.get(config.score)
+        for is_missing, what in (
+            (not SCORES[config.score].bounded and not (calibration and calibration.raw), 'scale'),
+            (config.score == 'sml' and not (calibration and calibration.class_mean), 'statistics'),
+        ):
+            if is_missing:
+                raise MaskomalyError(
+                    f'score {config.score} has no {what} in the queries file of network '
+                    f'{self.network.name}; `maskomaly calibrate-scores` finds it'
+                )
         check_queries(self.network, config.scoring)
+
+    def threshold_of(self, score: str) -> float:
+        """Return the obstacle threshold that was calibrated for a score.
+
+        One that nothing is known of has that of Maskomaly.
+        """
+        known = self.scores.get(score)
+        return known.obstacle_threshold if known else self._calibrated_threshold
 
     def detect(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detection]:
         """Find obstacles in frames, RGB uint8 [H, W, 3]; their sizes may differ.
@@ -284,6 +330,14 @@ class Detector:
         for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
             _ = detection.obstacles, detection.overlay()
 
+    def _other_score(self, prediction: MaskPrediction, config: DetectorConfig) -> Tensor:
+        """Return the score map of one frame that is not Maskomaly's, on its scale."""
+        calibration = self.scores.get(config.score)
+        statistics = calibration.statistics if calibration else None
+        found = compute_scores(prediction, config.scoring, [config.score], statistics)
+        score = found[config.score]
+        return calibration.apply(score) if calibration else score
+
     def _score(
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
     ) -> tuple[Sequence[Tensor], dict[str, float]]:
@@ -291,14 +345,18 @@ class Detector:
         prediction = self.network.predict(frames)
         predicted = time.perf_counter()
         with torch.inference_mode():
-            if prediction.device.type == 'cuda':
-                whole = prediction.scored(score_map, config.scoring)
-                scores: Sequence[Tensor] = whole.unbind()
-                torch.cuda.synchronize(prediction.device)
+            if config.score != 'maskomaly':
+                scores: Sequence[Tensor] = [
+                    self._other_score(one, config) for one in prediction.frames()
+                ]
+            elif prediction.device.type == 'cuda':
+                scores = prediction.scored(score_map, config.scoring).unbind()
             else:
                 # A CPU takes frame after frame in any case; a block of memory for all of them
                 # finds no place in a heap from which frames are taken meanwhile, so that it grows.
                 scores = [one.scored(score_map, config.scoring)[0] for one in prediction.frames()]
+            if prediction.device.type == 'cuda':
+                torch.cuda.synchronize(prediction.device)
         # On CUDA predict() only queues work; its time then shows under scoring, where it is
         # waited for. The sum is right on every device.
         return scores, {'network': predicted - start, 'scoring': time.perf_counter() - predicted}

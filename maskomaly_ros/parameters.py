@@ -267,16 +267,17 @@ def load_detector(settings: LoadSettings) -> Detector:
     )
 
 
-def calibrated_values(config: DetectorConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+def calibrated_values(detector: Detector, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return values of the parameters that belong to a checkpoint.
 
     Args:
-        config: as it was calibrated.
+        detector: with the configuration that was calibrated.
         given: what the user chose. Another variant than the calibrated one takes its own
-            defaults, as thresholds of the one mean nothing to the other.
+            defaults, as thresholds of the one mean nothing to the other; another score takes the
+            obstacle threshold that was calibrated for it.
 
     """
-    scoring = config.scoring
+    scoring = detector.config.scoring
     variant = given.get('variant', scoring.variant)
     if variant != scoring.variant:
         scoring = ScoringParameters.for_variant(
@@ -285,7 +286,12 @@ def calibrated_values(config: DetectorConfig, given: Mapping[str, Any]) -> dict[
             ground_queries=scoring.ground_queries,
         )
     values = {name: getattr(scoring, name) for name in SCORING}
-    values['obstacle_threshold'] = config.obstacle_threshold
+    score = given.get('score', detector.config.score)
+    other = score != detector.config.score
+    values['score'] = score
+    values['obstacle_threshold'] = (
+        detector.threshold_of(score) if other else detector.config.obstacle_threshold
+    )
     return values
 
 
@@ -300,7 +306,7 @@ def detector_config(values: Mapping[str, Any]) -> DetectorConfig:
     return DetectorConfig(
         ScoringParameters(**_given(values, SCORING)),
         minimum_obstacle_area=values['minimum_obstacle_area'],
-        **_given(values, ['obstacle_threshold']),
+        **_given(values, ['obstacle_threshold', 'score']),
     )
 
 
@@ -313,7 +319,7 @@ def configure(detector: Detector, given: Mapping[str, Any]) -> None:
     """
     chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     try:
-        calibrated = calibrated_values(detector.config, chosen)
+        calibrated = calibrated_values(detector, chosen)
         detector.config = detector_config({**DEFAULTS, **calibrated, **chosen})
     except (ValueError, TypeError) as error:
         raise MaskomalyError(str(error)) from error

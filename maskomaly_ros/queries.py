@@ -21,10 +21,12 @@ from reprlib import repr as short
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.known import find_known
+from maskomaly_ros.score_scales import ScoreCalibration
+from maskomaly_ros.scores import SCORES
 from maskomaly_ros.scoring import ScoringParameters, Variant
 from maskomaly_ros.share import share_directory
 from maskomaly_ros.yaml_files import read_yaml
@@ -37,7 +39,8 @@ class Queries(BaseModel):
     """Anomalous and ground queries of one checkpoint, with the parameters calibrated for them.
 
     Indices are 0-based and belong to the weights with this hash: every other network needs its
-    own. A parameter that is None keeps the default of the variant.
+    own. A parameter that is None keeps the default of the variant. `obstacle_threshold` is that of
+    Maskomaly; other scores have theirs in `scores`, and `score` is the one to begin with.
     """
 
     # An input can be endless when it is written out, so errors do not show it.
@@ -53,7 +56,24 @@ class Queries(BaseModel):
     border_score: Fraction | None = None
     reject_weight: Fraction | None = None
     obstacle_threshold: Fraction = 0.9
+    score: str = 'maskomaly'
+    scores: dict[str, ScoreCalibration] = Field(default_factory=dict)
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator('score')
+    @classmethod
+    def _check_score(cls, score: str) -> str:
+        if score not in SCORES:
+            raise ValueError(f'it must be one of {", ".join(SCORES)}')
+        return score
+
+    @field_validator('scores')
+    @classmethod
+    def _check_scores(cls, scores: dict[str, ScoreCalibration]) -> dict[str, ScoreCalibration]:
+        unknown = sorted(scores.keys() - SCORES.keys())
+        if unknown:
+            raise ValueError(f'{unknown[0]!r} is none of {", ".join(SCORES)}')
+        return scores
 
     def scoring_parameters(self) -> ScoringParameters:
         """Return these queries and parameters in the form that scoring takes."""
@@ -93,6 +113,9 @@ def read_queries(path: str | Path) -> Queries:
 def write_queries(path: str | Path, queries: Queries) -> None:
     """Write a queries file that `read_queries` reads back equal."""
     content = queries.model_dump(mode='json', exclude_none=True)
+    for name in ('score', 'scores'):  # what says nothing is left out
+        if content[name] in ('maskomaly', {}):
+            del content[name]
     options: dict[str, Any] = {'sort_keys': False, 'default_flow_style': None}
     text = yaml.safe_dump(content, allow_unicode=True, **options)
     if any(sign in text for sign in '\x85\u2028\u2029'):  # read back as the end of a line

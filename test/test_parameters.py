@@ -27,8 +27,10 @@ from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
 from maskomaly_ros.parameters import DEFAULTS, configure, load_settings, read_parameters
+from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scoring import ScoringParameters
 
+SCORES = {'rba': ScoreCalibration(obstacle_threshold=0.8, raw=(-1.0, 0.0), level=(0.0, 1.0))}
 CALIBRATED = DetectorConfig(ScoringParameters((1,), (0,), 0.25, 0.5, 0.125, 0.75), 0.375)
 
 
@@ -92,6 +94,8 @@ def test_sides_of_the_input_come_in_pairs() -> None:
         {'reject_weight': 1.5},
         {'minimum_obstacle_area': -1},
         {'variant': 'mine'},
+        {'score': 'mine'},
+        {'score': 'energy'},
     ],
 )
 def test_wrong_values_are_refused(given: dict[str, Any]) -> None:
@@ -110,6 +114,9 @@ def test_wrong_values_are_refused(given: dict[str, Any]) -> None:
         {'variant': 'reference_code'},
         {'variant': 'geometric', 'reject_weight': 0.25},
         {'variant': 'minimum'},
+        {'score': 'rba'},
+        {'score': 'rba', 'obstacle_threshold': 0.3},
+        {'score': 'entropy'},
         {'variant': 'reference_code', 'mask_threshold': 0.5, 'reject_weight': 1.0},
     ],
 )
@@ -120,7 +127,10 @@ def test_same_file_gives_the_same_configuration_as_in_the_node(
     from maskomaly_ros.node.parameters import Parameters
 
     path = write(tmp_path / 'p.yaml', {'/**': {'ros__parameters': {'device': 'cpu', **given}}})
-    live, offline = (Detector(FourQueries(), CALIBRATED) for _ in range(2))  # type: ignore[arg-type]
+    live, offline = (
+        Detector(FourQueries(), CALIBRATED, SCORES)  # type: ignore[arg-type]
+        for _ in range(2)
+    )
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node(

@@ -26,6 +26,7 @@ from maskomaly_ros.cli import (
     analyse,
     benchmark,
     calibrate,
+    calibrate_scores,
     checkpoint,
     compare,
     demo,
@@ -67,6 +68,7 @@ app.add_typer(checkpoint.app)
 app.command()(benchmark.benchmark)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
+app.command(name='calibrate-scores')(calibrate_scores.calibrate_scores)
 app.command()(analyse.analyse)
 app.command()(compare.compare)
 app.command()(top.top)

@@ -67,15 +67,15 @@ class Histogram:
     """The scores of one image, in bins; only those that occur.
 
     Attributes:
-        bins: numbers of the bins, ascending, int64 [K].
-        positives: anomalous pixels in each, int64 [K].
-        negatives: other pixels in each, int64 [K].
+        bins: numbers of the bins, ascending, int32 [K].
+        positives: anomalous pixels in each, int32 [K].
+        negatives: other pixels in each, int32 [K].
 
     """
 
-    bins: NDArray[np.int64]
-    positives: NDArray[np.int64]
-    negatives: NDArray[np.int64]
+    bins: NDArray[np.int32]
+    positives: NDArray[np.int32]
+    negatives: NDArray[np.int32]
 
     @classmethod
     def of(cls, counts: ScoreCounts) -> Histogram:
@@ -85,7 +85,7 @@ class Histogram:
             np.add.reduceat(each, edges) for each in (counts.positives, counts.negatives)
         )
         bins = np.flatnonzero(positives + negatives)
-        return cls(bins, positives[bins], negatives[bins])
+        return cls(*(each.astype(np.int32) for each in (bins, positives[bins], negatives[bins])))
 
 
 def draws(images: int, number: int = DRAWS, seed: int = 0) -> NDArray[np.int64]:

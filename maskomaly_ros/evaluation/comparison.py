@@ -72,7 +72,16 @@ from maskomaly_ros.scores import (
 )
 from maskomaly_ros.scoring import ScoringParameters, Variant, score_map
 
-__all__ = ['METRICS', 'REFERENCE', 'Metric', 'compare', 'comparison_key', 'fusion_sweep']
+__all__ = [
+    'METRICS',
+    'REFERENCE',
+    'Measured',
+    'Metric',
+    'ScoreRun',
+    'compare',
+    'comparison_key',
+    'fusion_sweep',
+]
 
 FloatArray = NDArray[np.float64]
 Stored = NDArray[np.float16]
@@ -123,7 +132,7 @@ METRICS: Final[Mapping[str, Metric]] = {
 
 
 @dataclass
-class _Measured:
+class Measured:
     """What is kept of one score: of every image, and of all together."""
 
     histograms: list[Histogram] = field(default_factory=list)
@@ -134,6 +143,7 @@ class _Measured:
     )
 
     def add(self, counts: ScoreCounts) -> None:
+        """Add an image."""
         self.histograms.append(Histogram.of(counts))
         self.counts += counts
 
@@ -231,7 +241,7 @@ def compare(
             stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-outputs-'))
         )
         outputs = OutputCache(folder, network)
-        run = _Run(network, parameters, tuple(names), sweep, minimum_area, outputs, progress)
+        run = ScoreRun(network, parameters, tuple(names), sweep, minimum_area, outputs, progress)
         if 'sml' in names:
             run.find_statistics(ordinary or datasets)
         traffic, frames = run.count_ordinary(ordinary)
@@ -265,8 +275,20 @@ def compare(
 
 
 @dataclass
-class _Run:
-    """One network over all images, again and again."""
+class ScoreRun:
+    """One network over all images, again and again.
+
+    Attributes:
+        network: the network.
+        parameters: queries and parameters of Maskomaly.
+        names: of scores.
+        sweep: parameters of further scores of Maskomaly, by name.
+        minimum_area: fewer pixels make no false obstacle.
+        outputs: keeps the outputs of the network.
+        progress: see `Progress`.
+        statistics: of the classes, once `find_statistics` was called.
+
+    """
 
     network: Network
     parameters: ScoringParameters
@@ -306,14 +328,14 @@ class _Run:
             raise MaskomalyError('score sml needs the statistics of the classes, and no frame is')
         self.statistics = ClassStatistics.of_sums(total, ', '.join(s.name for s in sources))
 
-    def count(self, dataset: Dataset) -> dict[str, _Measured]:
+    def count(self, dataset: Dataset) -> dict[str, Measured]:
         """Count the scores of a data set with anomalies."""
 
         def look(_: Sample, prediction: MaskPrediction | None, label: Image) -> _Counts:
             scores = self._scores(_given(prediction))
             return {name: count_scores(score, label) for name, score in scores.items()}
 
-        measured: dict[str, _Measured] = {name: _Measured() for name in self.rows}
+        measured: dict[str, Measured] = {name: Measured() for name in self.rows}
         run = over_images(self.network, dataset, self.outputs, look)
         images = 0
         for _, counts in self.progress(run, len(dataset), f'{dataset.name}: scores'):
@@ -325,14 +347,14 @@ class _Run:
 
     def count_ordinary(
         self, ordinary: Sequence[OrdinaryFrames]
-    ) -> tuple[dict[str, _Measured], int]:
+    ) -> tuple[dict[str, Measured], int]:
         """Count the scores of all ordinary frames; also return their number."""
 
         def look(frame: OrdinaryFrame) -> _Counts:
             scores = self._scores(frame.prediction)
             return {name: count_scores(score, frame.label) for name, score in scores.items()}
 
-        measured: dict[str, _Measured] = {name: _Measured() for name in self.rows}
+        measured: dict[str, Measured] = {name: Measured() for name in self.rows}
         frames = 0
         for source in ordinary:
             before = frames
@@ -378,7 +400,7 @@ class _Run:
         }
 
     def find_components(
-        self, dataset: Dataset, measured: Mapping[str, _Measured]
+        self, dataset: Dataset, measured: Mapping[str, Measured]
     ) -> dict[str, FloatArray]:
         """Return what component F1 is made of, by score, for every image: see `_component_f1`."""
         layout = dataset.layout
@@ -442,9 +464,9 @@ def _component_f1(sums: FloatArray) -> FloatArray:
 
 
 def _figures(
-    measured: Mapping[str, _Measured],
+    measured: Mapping[str, Measured],
     components: Mapping[str, FloatArray],
-    traffic: Mapping[str, _Measured],
+    traffic: Mapping[str, Measured],
     obstacles: Mapping[str, FloatArray],
     thresholds: Mapping[str, float],
 ) -> dict[str, dict[str, Any]]:

@@ -50,6 +50,7 @@ from maskomaly_ros.parameters import (
 )
 from maskomaly_ros.refinement.refine import RefinementParameters
 from maskomaly_ros.refinement.temporal import FILTERS
+from maskomaly_ros.scores import SCORES
 from maskomaly_ros.scoring import Variant
 
 Type = Parameter.Type
@@ -225,6 +226,11 @@ _DECLARATIONS = {
         'The published algorithm, the program of its authors, or another way to join reject and '
         'accept.',
         choices=get_args(Variant),
+    ),
+    'score': _Declaration(
+        Type.STRING,
+        'What the heatmap is: Maskomaly, or another score of the same network.',
+        choices=tuple(SCORES),
     ),
     'obstacle_threshold': _Declaration(
         Type.DOUBLE, 'Score above which a pixel is an obstacle.', limits=_FRACTION
@@ -455,7 +461,10 @@ class Parameters:
                 f'parameters that this node does not have, without effect: {", ".join(unknown)}'
             )
         self.load, self.live = self._settings({})
-        node.add_pre_set_parameters_callback(_type_empty_lists)
+        # One callback: several would each be given what was sent, not what another made of it.
+        node.add_pre_set_parameters_callback(
+            lambda parameters: self._follow_score(_type_empty_lists(parameters))
+        )
         node.add_on_set_parameters_callback(self._check_changes)
         node.add_post_set_parameters_callback(self._apply_changes)
 
@@ -474,7 +483,7 @@ class Parameters:
 
         """
         given = {name: self[name] for name in self._chosen if self[name] is not None}
-        values = calibrated_values(detector.config, given)
+        values = calibrated_values(detector, given)
         for name in ('anomalous_queries', 'ground_queries'):
             if name in self._chosen and self[name] is None:
                 values[name] = ()
@@ -527,6 +536,17 @@ class Parameters:
             depth_tolerance=values['depth_tolerance'],
         )
         return load, live
+
+    def _follow_score(self, parameters: list[Parameter]) -> list[Parameter]:
+        """Give another score the obstacle threshold calibrated for it, unless one comes along."""
+        changes = {p.name: p.value for p in parameters}
+        score = changes.get('score')
+        if self._detector is None or self._is_adopting or 'obstacle_threshold' in changes:
+            return parameters
+        if not isinstance(score, str) or score not in SCORES or score == self['score']:
+            return parameters
+        threshold = self._detector.threshold_of(score)
+        return [*parameters, Parameter('obstacle_threshold', Type.DOUBLE, threshold)]
 
     def _check_changes(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in _DECLARATIONS}

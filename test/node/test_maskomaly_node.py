@@ -336,6 +336,11 @@ def test_parameters_change_while_it_runs(ros: Any) -> None:
         assert set_parameters(ros, variant=variant, reject_weight=0.5) == ''
         assert not pixels(results(number)[1]).any()
     assert 'mine' in set_parameters(ros, variant='mine')
+    # Another score of the same network, on the same topic; one without a scale is refused.
+    assert set_parameters(ros, score='baseline') == ''
+    assert pixels(results(8)[1]).any()
+    assert 'score rba has no scale' in set_parameters(ros, score='rba')
+    assert get_parameter(ros, 'score').string_value == 'baseline'
 
 
 BAD = [

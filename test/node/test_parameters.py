@@ -32,6 +32,7 @@ from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
 from maskomaly_ros.node.parameters import Parameters
+from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scoring import ScoringParameters
 
 CALIBRATED = {
@@ -43,6 +44,7 @@ CALIBRATED = {
     'reject_weight': 0.75,
     'variant': 'paper',
     'obstacle_threshold': 0.375,
+    'score': 'maskomaly',
 }
 
 
@@ -68,8 +70,9 @@ class Owner:
 
     def detector(self, **changes: Any) -> Detector:
         values = {**CALIBRATED, **changes}
-        threshold = values.pop('obstacle_threshold')
-        return Detector(self.network, DetectorConfig(ScoringParameters(**values), threshold))
+        threshold, score = values.pop('obstacle_threshold'), values.pop('score')
+        config = DetectorConfig(ScoringParameters(**values), threshold, score=score)
+        return Detector(self.network, config)
 
     def set(self, **values: Any) -> str:
         """Set parameters together; return the reason of a refusal."""
@@ -161,9 +164,42 @@ def test_another_variant_than_the_calibrated_one_has_its_own_thresholds(owner: O
     assert owner.get('anomalous_queries') == [1]
 
 
+def test_another_score_brings_its_own_threshold_unless_one_comes_along(owner: Owner) -> None:
+    parameters = owner.start()
+    detector = owner.detector()
+    detector.scores = {
+        'rba': ScoreCalibration(obstacle_threshold=0.8, raw=(-1.0, 0.0), level=(0.0, 1.0)),
+        'entropy': ScoreCalibration(obstacle_threshold=0.7),
+    }
+    parameters.attach(detector)
+    assert owner.get('score') == 'maskomaly'
+    assert owner.set(score='rba') == ''
+    assert (detector.config.score, detector.config.obstacle_threshold) == ('rba', 0.8)
+    assert owner.get('obstacle_threshold') == 0.8
+    assert owner.set(obstacle_threshold=0.1) == ''
+    assert owner.set(score='rba') == ''
+    assert owner.get('obstacle_threshold') == 0.1
+    assert owner.set(score='entropy', obstacle_threshold=0.2) == ''
+    assert (detector.config.score, detector.config.obstacle_threshold) == ('entropy', 0.2)
+    reason = owner.set(score='energy')
+    assert 'score energy has no scale in the queries file' in reason
+    assert 'none of' not in owner.set(score='baseline')  # lies in [0, 1] by itself
+    assert owner.get('obstacle_threshold') == 0.375
+    assert 'mine' in owner.set(score='mine')
+    assert owner.set(score='maskomaly') == ''
+    assert detector.config.score == 'maskomaly'
+    parameters.detach()
+    again = owner.start({'score': 'rba'})
+    other = owner.detector()
+    other.scores = detector.scores
+    again.attach(other)
+    assert (other.config.score, other.config.obstacle_threshold) == ('rba', 0.8)
+
+
 @pytest.mark.parametrize(
     ('content', 'words'),
     [
+        ({'score': 'mine'}, ['score', 'mine', 'entropy']),
         ({'reject_weight': 1.5}, ['reject_weight', '1.5']),
         ({'reject_weight': 1}, ['reject_weight', 'DOUBLE']),
         ({'jpeg_quality': 0}, ['jpeg_quality', '0']),

@@ -1,0 +1,111 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`maskomaly calibrate-scores`: what the node needs to offer other scores than Maskomaly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskomaly_ros.cli.common import (
+    OUT,
+    Checkpoint,
+    Device,
+    MaybePath,
+    MaybeStr,
+    Precision,
+    Size,
+    load,
+    make_parent,
+    progress,
+)
+from maskomaly_ros.cli.evaluate import Cache, report_skipped
+from maskomaly_ros.errors import MaskomalyError
+
+
+def calibrate_scores(
+    ordinary: Annotated[
+        list[str],
+        typer.Option(
+            metavar='LAYOUT:PATH|PATH',
+            help='Frames that show nothing anomalous: a data set with classes, a video, a folder '
+            'of images or a bag. Repeat for more.',
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help='Queries file to write; may be the one that is read.')],
+    scores: Annotated[
+        MaybeStr, typer.Option(help='Comma-separated; default: all that are possible.')
+    ] = None,
+    dataset: Annotated[
+        MaybeStr,
+        typer.Option(
+            metavar='LAYOUT:PATH',
+            help='Images with anomalies, for thresholds of best F1; default: thresholds that one '
+            'ordinary pixel in 1000 is above.',
+        ),
+    ] = None,
+    checkpoint: Checkpoint = 'demo',
+    queries: Annotated[
+        MaybePath,
+        typer.Option(help='Queries file to add to; default: that of the checkpoint.'),
+    ] = None,
+    cache: Cache = None,
+    device: Device = 'auto',
+    precision: Precision = 'float32',
+    input_size: Size = None,
+) -> None:
+    """Find scale and threshold of scores, and add them to a queries file."""
+    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.evaluation.datasets import open_dataset
+    from maskomaly_ros.evaluation.ordinary import open_ordinary
+    from maskomaly_ros.evaluation.scales import calibrate_scores as find
+    from maskomaly_ros.queries import write_queries
+    from maskomaly_ros.scores import default_scores
+
+    traffic = [open_ordinary(specification) for specification in ordinary]
+    images = open_dataset(dataset) if dataset else None
+    make_parent(out)
+    network = load(checkpoint, device, precision, input_size)
+    known = find_queries(network, queries)
+    parameters = known.scoring_parameters()
+    Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+    names = (
+        [name.strip() for name in scores.split(',')]
+        if scores
+        else [name for name in default_scores(parameters) if name != 'maskomaly']
+    )
+    if 'maskomaly' in names:
+        raise MaskomalyError('score maskomaly is calibrated by `maskomaly calibrate`')
+    with progress() as bars:
+        found = find(network, parameters, names, traffic, images, cache=cache, progress=bars)
+    try:
+        write_queries(out, known.model_copy(update={'scores': {**known.scores, **found}}))
+    except OSError as error:
+        raise MaskomalyError(f'cannot write {out}: {error.strerror}') from error
+    for name, each in found.items():
+        scale = f', scale from {each.raw[0]:.4g} to {each.raw[-1]:.4g}' if each.raw else ''
+        OUT.print(
+            f'{name}: obstacle_threshold {each.obstacle_threshold:.4f}{scale}',
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    OUT.print(f'Written to {out}', soft_wrap=True, highlight=False)
+    skipped = {each.name: each.skipped for each in traffic}
+    if images is not None:
+        skipped[images.name] = images.skipped
+    report_skipped(skipped)
