@@ -17,9 +17,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -46,10 +45,8 @@ from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
-    from maskomaly_ros.evaluation.datasets import Dataset
     from maskomaly_ros.evaluation.evaluate import Evaluation
     from maskomaly_ros.evaluation.report import DatasetReport
-    from maskomaly_ros.evaluation.score_files import ScoreFolder
     from maskomaly_ros.evaluation.semantics import SemanticEvaluation
     from maskomaly_ros.evaluation.tables import Table as TableOfFigures
     from maskomaly_ros.evaluation.traffic import Traffic
@@ -57,10 +54,7 @@ if TYPE_CHECKING:
 _DATASET = typer.Option(
     '--dataset',
     metavar='LAYOUT:PATH',
-    help='Data set; layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, '
-    'fishyscapes_static, fishyscapes_lost_and_found, street_hazards, lost_and_found, plain '
-    '(folders images and labels); with classes: camvid, idd_lite, cityscapes_256. Repeat for '
-    'more.',
+    help='Data set; `maskomaly evaluate --help` names the layouts. Repeat for more.',
 )
 Datasets = Annotated[list[str], _DATASET]
 MaybeDatasets = Annotated[MaybeStrs, _DATASET]
@@ -148,6 +142,10 @@ def evaluate(
 
     Layouts with classes give the mean IoU of the semantic segmentation instead. With --ordinary
     false alarms are measured as well, with or without a data set of anomalies.
+
+    Layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, fishyscapes_static,
+    fishyscapes_lost_and_found, street_hazards, lost_and_found, plain (folders images and labels).
+    Layouts with classes: camvid, idd_lite, cityscapes_256.
     """
     from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
@@ -160,8 +158,10 @@ def evaluate(
         report_of,
         semantic_report,
     )
+    from maskomaly_ros.evaluation.score_files import named_scores
     from maskomaly_ros.evaluation.semantics import SemanticEvaluation
     from maskomaly_ros.evaluation.semantics import evaluate_semantics as measure_semantics
+    from maskomaly_ros.evaluation.summary import about, summary
     from maskomaly_ros.evaluation.tables import markdown as as_markdown
     from maskomaly_ros.evaluation.tables import method_rows, tables_of, traffic_table
     from maskomaly_ros.evaluation.traffic import measure_traffic, ordinary_statistics
@@ -176,7 +176,14 @@ def evaluate(
     datasets = [open_dataset(specification) for specification in dataset or ()]
     frames = [open_ordinary(specification) for specification in ordinary or ()]
     statistics_from = open_dataset(statistics) if statistics else None
-    score_folders = {each.name: _find_scores(scores or [], each) for each in datasets}
+    score_folders = {
+        each.name: named_scores(
+            scores or [],
+            each.layout.benchmark_name or each.name,
+            [sample.name for sample in each.samples],
+        )
+        for each in datasets
+    }
     for path in filter(None, (json_file, report)):
         make_parent(path)
     chosen: list[str] = []
@@ -243,21 +250,7 @@ def evaluate(
     for table in tables:
         _print(table)
     if json_file:
-        content = {
-            'checkpoint': network.name if network else None,
-            'checkpoint_sha256': network.sha256 if network else None,
-            'input_size': asdict(network.input_size) if network else None,
-            'precision': network.precision if network else None,
-            'parameters': asdict(parameters),
-            'obstacle_threshold': known.obstacle_threshold if network else None,
-            'ordinary': traffic.as_dict() if traffic else None,
-            'datasets': [
-                asdict(evaluation)
-                if isinstance(evaluation, SemanticEvaluation)
-                else {**evaluation.as_dict(), 'published': _published_dict(evaluation)}
-                for evaluation in evaluations
-            ],
-        }
+        content = summary(network, known, traffic, evaluations)
         write(json_file, json.dumps(without_nan(content), indent=2) + '\n')
     if report:
         with ERR.status('drawing the report'):
@@ -280,13 +273,7 @@ def evaluate(
                 traffic,
             )
     if markdown:
-        about = (
-            f'Checkpoint {network.name}, SHA-256 {network.sha256[:16]}…, network input '
-            f'{network.input_size.shortest}x{network.input_size.longest}, {network.precision}.'
-            if network
-            else 'Score files alone.'
-        )
-        parts = [about, *map(as_markdown, tables)]
+        parts = [about(network), *map(as_markdown, tables)]
         write(markdown, '\n\n'.join(parts) + '\n')
     skipped = {e.dataset: e.skipped for e in evaluations}
     for more in (*frames, *([statistics_from] if statistics_from else ())):
@@ -302,31 +289,6 @@ def _write_report(
     title = f'Evaluation of {facts["checkpoint"]}' if facts else 'Evaluation of score files'
     write(path, render_report(title, reports, {**facts, **run_facts()}, traffic))
     OUT.print(f'Report: {path}', soft_wrap=True, highlight=False, markup=False)
-
-
-def _published_dict(evaluation: Evaluation) -> dict[str, Any] | None:
-    from maskomaly_ros.evaluation.published import published
-
-    quoted = published(evaluation.layout)
-    return asdict(quoted) if quoted else None
-
-
-def _find_scores(specifications: list[str], dataset: Dataset) -> list[ScoreFolder]:
-    from maskomaly_ros.evaluation.score_files import ScoreFolder, find_scores
-
-    found = []
-    names = [sample.name for sample in dataset.samples]
-    for specification in specifications:
-        name, equals, folder = specification.partition('=')
-        path = Path(folder if equals else name).expanduser()
-        folders = find_scores(path, dataset.layout.benchmark_name or dataset.name, names)
-        if equals and len(folders) > 1:
-            raise MaskomalyError(
-                f'{path} has several methods, which cannot all be named {name}: '
-                f'{", ".join(each.method for each in folders)}'
-            )
-        found += [ScoreFolder(name if equals else f.method, f.folder) for f in folders]
-    return found
 
 
 def _print(table: TableOfFigures) -> None:

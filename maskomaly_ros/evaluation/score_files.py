@@ -117,6 +117,35 @@ def find_scores(folder: Path, dataset: str, names: Sequence[str]) -> list[ScoreF
     return scores
 
 
+def named_scores(
+    specifications: Sequence[str], dataset: str, names: Sequence[str]
+) -> list[ScoreFolder]:
+    """Find the score files of specifications such as `outputs` or `mine=outputs/method`.
+
+    Args:
+        specifications: folders for `find_scores`, each with a name before it if the method is to
+            have another than that of its folder.
+        dataset: name of the data set.
+        names: of the images.
+
+    Raises:
+        MaskomalyError: see `find_scores`; or one name is given to several methods.
+
+    """
+    found = []
+    for specification in specifications:
+        name, equals, folder = specification.partition('=')
+        path = Path(folder if equals else name).expanduser()
+        folders = find_scores(path, dataset, names)
+        if equals and len(folders) > 1:
+            raise MaskomalyError(
+                f'{path} has several methods, which cannot all be named {name}: '
+                f'{", ".join(each.method for each in folders)}'
+            )
+        found += [ScoreFolder(name if equals else f.method, f.folder) for f in folders]
+    return found
+
+
 def write_score(
     folder: Path, method: str, dataset: str, name: str, score: NDArray[np.floating[Any]]
 ) -> Path:

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import pytest
 
-from maskomaly_ros.cli import evaluate as cli_evaluate
 from maskomaly_ros.evaluation import published as module
 from maskomaly_ros.evaluation.datasets import LAYOUTS
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.published import published
+from maskomaly_ros.evaluation.tables import markdown, method_rows, tables_of
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.scoring import ScoringParameters
 
@@ -31,7 +31,7 @@ PARAMETERS = ScoringParameters((2,))
 
 def test_all_published_figures_are_fractions_of_known_metrics_of_known_layouts(network, scenes):
     result = evaluate(network, scenes(2), PARAMETERS, ['maskomaly'], components=True)
-    metrics = set(cli_evaluate._columns_of(result.results['maskomaly']))
+    metrics = set(method_rows(result)[0].figures)
     assert set(module._entries()) <= set(LAYOUTS)
     for layout in module._entries():
         entry = published(layout)
@@ -46,17 +46,17 @@ def test_all_published_figures_are_fractions_of_known_metrics_of_known_layouts(n
 
 def test_rows_of_others_are_marked_and_never_bold(network, scenes):
     result = evaluate(network, scenes(2), PARAMETERS, ['maskomaly', 'eam', 'rba'])
-    plain = cli_evaluate._markdown(result, Queries(checkpoint='x'))
+    plain = markdown(tables_of(result, Queries(checkpoint='x'))[0])
     assert 'quoted' not in plain
     object.__setattr__(result, 'layout', 'anomaly_track')
-    text = cli_evaluate._markdown(result, Queries(checkpoint='x'))
+    text = markdown(tables_of(result, Queries(checkpoint='x'))[0])
     (row,) = [line for line in text.splitlines() if line.startswith('| *Maskomaly (quoted)*')]
     assert row == '| *Maskomaly (quoted)* | *93.35* | *6.87* | - | *88.01* | - | - | - | - |'
     assert 'leaderboard of segmentmeifyoucan.com' in text
     ours = [line for line in text.splitlines() if '**' in line]
     assert ours == [line for line in plain.splitlines() if '**' in line]
 
-    rows = cli_evaluate._rows_of(result)
+    rows = method_rows(result)
     assert [row.name for row in rows if not row.source] == ['maskomaly', 'eam', 'rba']
     quoted = {row.name: row for row in rows if row.source}
     assert quoted['Maskomaly'].figures == pytest.approx(

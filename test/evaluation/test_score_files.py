@@ -22,11 +22,17 @@ import h5py
 import numpy as np
 import pytest
 
-from maskomaly_ros.cli import evaluate as cli_evaluate
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.metrics import PixelMetrics
-from maskomaly_ros.evaluation.score_files import ScoreFolder, find_scores, write_score
+from maskomaly_ros.evaluation.score_files import (
+    ScoreFolder,
+    find_scores,
+    named_scores,
+    write_score,
+)
+from maskomaly_ros.evaluation.tables import tables_of
+from maskomaly_ros.queries import Queries
 from maskomaly_ros.scoring import ScoringParameters
 
 PARAMETERS = ScoringParameters(anomalous_queries=(2,))
@@ -194,6 +200,15 @@ def test_scores_beyond_float16_count_as_its_limits_and_are_told(scenes, tmp_path
             file['value'] = score if index else 2000 + score / 10
     result = evaluate(None, dataset, ScoringParameters(), scores=[ScoreFolder('x', folder)])
     assert (result.images, result.clipped, result.tied) == (3, {'x': 3 * 2 * 64}, ('x',))
-    remarks = ' '.join(cli_evaluate._remarks(result))
+    remarks = ' '.join(tables_of(result, Queries(checkpoint='x'))[0].remarks)
     assert 'x: 384 pixels have a score beyond ±65504' in remarks
     assert 'x: most scores become equal in float16' in remarks
+
+
+def test_a_name_before_a_folder_is_that_of_its_method(tmp_path):
+    for method in ('a', 'b'):
+        write(tmp_path / method / 'set' / 'x.hdf5', SCORE)
+    found = named_scores([f'mine={tmp_path / "a"}', str(tmp_path)], 'set', ['x'])
+    assert [each.method for each in found] == ['mine', 'a', 'b']
+    with pytest.raises(MaskomalyError, match='cannot all be named mine: a, b'):
+        named_scores([f'mine={tmp_path}'], 'set', ['x'])
