@@ -7,6 +7,10 @@ CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/maskomaly_ros
 SOURCE =
 OUT = demo_output
 PYTEST_ARGS =
+# What meets each of the libraries once, in less than a minute.
+OLDEST_TESTS = test/test_package.py test/test_parameters.py test/test_queries.py test/test_scoring.py \
+	test/test_encodings.py test/test_obstacles.py test/test_detector.py test/html test/node/test_messages.py \
+	test/node/test_camera.py test/cli/test_main.py -m "not slow"
 MINUTES = 30
 # What the environment has to hold; it grows from one to the next.
 STAGE = test
@@ -24,7 +28,7 @@ run = $(check_python) && \
 check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
 
-.PHONY: help demo test test-fast lint fuzz soak audit venv clean distclean
+.PHONY: help demo test test-fast test-oldest lint fuzz soak audit venv clean distclean
 
 help:  ## Print this
 	@echo 'Usage: make TARGET [NAME=value ...]'
@@ -51,7 +55,15 @@ test:  ## Run the tests
 test-fast:  ## Run the tests that take no time, for the inner loop
 	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(PYTEST_ARGS)
 
+<<<<<<< HEAD
 lint:  ## Check style, types and which part imports which
+=======
+test-oldest: STAGE = oldest
+test-oldest:  ## Run a part of the tests with the oldest versions that setup.py admits
+	@$(run) -m pytest -q $(OLDEST_TESTS) $(PYTEST_ARGS)
+
+lint:  ## Check style and types
+>>>>>>> d658208 (Let the first day of a ROS user go well: launch files that check first, a log that says why no frame comes)
 	@$(run) -m ruff check
 	@$(run) -m ruff format --check
 	@$(run) -m mypy

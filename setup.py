@@ -58,20 +58,21 @@ def package_files() -> list[str]:
 
 
 # The versions that `make` and CI install stand in constraints/, not here.
+# Bounds from below are those of constraints/oldest.txt, which `make test-oldest` installs.
 REQUIRES = [
-    'huggingface-hub',
-    'jinja2',
-    'markupsafe',
-    'numpy',
-    'opencv-python',
-    'pydantic>=2',
-    'pyyaml',
-    'rich',
-    'safetensors',
-    'scipy',  # transformers builds no Mask2Former without it
-    'torch',
+    'huggingface-hub>=0.34',
+    'jinja2>=3.1.2',
+    'markupsafe>=2.1.5',
+    'numpy>=1.26.4',
+    'opencv-python>=4.6.0.66',
+    'pydantic>=2.7.4',
+    'pyyaml>=6.0.1',
+    'rich>=13.7.1',
+    'safetensors>=0.4.3',
+    'scipy>=1.11.4',  # transformers builds no Mask2Former without it
+    'torch',  # the build that fits the machine; tried with the one in constraints/common.txt
     'transformers>=4.57',
-    'typer>=0.9',
+    'typer>=0.16',  # older ones fail with the click that huggingface-hub brings
 ]
 EXTRAS = {
     # ROS 2 for machines without a distribution: CPython 3.10 to 3.13 on x86-64 Linux

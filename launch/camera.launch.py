@@ -16,18 +16,29 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import yaml
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.substitutions import FindPackageShare
 
 from maskomaly_ros.topics import image_topic, outputs_of
 
 PACKAGE = 'maskomaly_ros'
-CONFIG = PathJoinSubstitution([FindPackageShare(PACKAGE), 'config'])
+CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
+# Of Kilted and later, and of Jazzy.
+DDS_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+# Fast DDS reads this file of the working directory by itself.
+DDS_LOCAL_FILE = 'DEFAULT_FASTDDS_PROFILES.xml'
+# What config/maskomaly.rviz is laid out for.
+LAYOUT_TOPIC = '/camera/image_raw'
 AS_IN_FILE = ' Empty: as in params_file.'
 BOOLEANS = ['true', 'false']
 PARAMETERS = (
@@ -37,7 +48,7 @@ PARAMETERS = (
 ARGUMENTS = [
     DeclareLaunchArgument(
         'params_file',
-        default_value=PathJoinSubstitution([CONFIG, 'camera.yaml']),
+        default_value=str(CONFIG / 'camera.yaml'),
         description='YAML file with the parameters of the node.',
     ),
     DeclareLaunchArgument(
@@ -67,6 +78,9 @@ ARGUMENTS = [
         default_value='',
         choices=['', *BOOLEANS],
         description='Whether the node configures and activates itself.' + AS_IN_FILE,
+    ),
+    DeclareLaunchArgument(
+        'name', default_value='maskomaly', description='Name of the node; one of its own for each.'
     ),
     DeclareLaunchArgument(
         'namespace', default_value='', description='Namespace of the node and of relative topics.'
@@ -100,6 +114,12 @@ ARGUMENTS = [
         choices=BOOLEANS,
         description='Whether RViz shows the (first) camera and what is found in it.',
     ),
+    DeclareLaunchArgument(
+        'dds_profile',
+        default_value='auto',
+        description='XML profile of Fast DDS, with room for camera frames: a path, none, or auto '
+        '(config/fastdds.xml where Fast DDS is the middleware and no profile is set).',
+    ),
 ]
 
 
@@ -123,7 +143,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     node = LifecycleNode(
         package=PACKAGE,
         executable='maskomaly_node',
-        name='maskomaly',
+        name=LaunchConfiguration('name'),
         namespace=LaunchConfiguration('namespace'),
         parameters=[LaunchConfiguration('params_file'), *([overrides] if overrides else [])],
         arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
@@ -133,15 +153,56 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         respawn=context.launch_configurations['respawn'] == 'true',
         respawn_delay=read_seconds('respawn_delay', context),
     )
-    rviz = Node(
-        package='rviz2',
-        executable='rviz2',
-        namespace=LaunchConfiguration('namespace'),
-        arguments=['-d', PathJoinSubstitution([CONFIG, 'maskomaly.rviz'])],
-        remappings=remap_displays(topics[0]) if topics else [],
-        condition=IfCondition(LaunchConfiguration('rviz')),
-    )
-    return [node, rviz]
+    # What can fail comes first: launch leaves alone what it has started when something fails.
+    return [*rviz(context, topics), *dds_profile(context), node]
+
+
+def rviz(context: LaunchContext, topics: list[str]) -> list[LaunchDescriptionEntity]:
+    """Return RViz on the first camera; nothing where it is not asked for."""
+    if context.launch_configurations['rviz'] != 'true':
+        return []
+    try:
+        found = Path(get_package_prefix('rviz2')) / 'lib' / 'rviz2' / 'rviz2'
+    except LookupError:
+        found = None
+    if found is None or not os.access(found, os.X_OK):
+        distribution = os.environ.get('ROS_DISTRO', '<distribution>')
+        raise RuntimeError(
+            f'rviz:=true, but rviz2 is not installed: sudo apt install ros-{distribution}-rviz2, '
+            'or leave rviz:=true out; nothing was started'
+        )
+    topics = topics or topics_of_file(Path(context.launch_configurations['params_file']))
+    layout = layout_for(resolve(topics[0], context) if topics else LAYOUT_TOPIC)
+    return [
+        Node(
+            package='rviz2',
+            executable='rviz2',
+            namespace=LaunchConfiguration('namespace'),
+            arguments=['-d', str(layout)],
+        )
+    ]
+
+
+def dds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """Return what lets Fast DDS pass camera frames through shared memory without losing them."""
+    choice = context.launch_configurations['dds_profile']
+    if choice == 'none':
+        return []
+    profile = Path(choice).expanduser()
+    if choice == 'auto':
+        known = context.environment
+        middleware = known.get('RMW_IMPLEMENTATION') or 'rmw_fastrtps_cpp'
+        is_set = any(known.get(name) for name in DDS_VARIABLES) or Path(DDS_LOCAL_FILE).exists()
+        if is_set or 'fastrtps' not in middleware:
+            return []
+        profile = CONFIG / 'fastdds.xml'
+    if not profile.is_file():
+        raise RuntimeError(f'dds_profile is {choice!r}; it must be a file, auto or none')
+    text = f'Fast DDS profile of the node: {profile}; the camera driver needs it as well'
+    return [
+        *(SetEnvironmentVariable(name, str(profile)) for name in DDS_VARIABLES),
+        LogInfo(msg=text),
+    ]
 
 
 def read_seconds(name: str, context: LaunchContext) -> float:
@@ -162,10 +223,47 @@ def read_topics(text: str) -> list[str]:
     return [str(topic).strip() for topic in value if str(topic).strip()]
 
 
-def remap_displays(camera_topic: str) -> list[tuple[str, str]]:
-    """Return what makes the RViz layout, laid out for /camera/image_raw, show another camera."""
-    image, anomaly = image_topic(camera_topic), outputs_of(camera_topic)
-    displays = [
-        (f'/camera/anomaly/{name}', f'{anomaly}/{name}') for name in ('heatmap', 'mask', 'overlay')
-    ]
-    return [('/camera/image_raw', image), *displays]
+def topics_of_file(path: Path) -> list[str]:
+    """Return the camera topics of a parameter file; nothing where it has none."""
+    try:
+        content = yaml.safe_load(path.expanduser().read_text(encoding='utf-8'))
+    except (OSError, yaml.YAMLError):  # the node says what is wrong with it
+        return []
+    found = [section.get('camera_topics') or [] for section in sections(content)]
+    return [str(topic) for topic in found[-1]] if found else []
+
+
+def sections(content: Any) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of every node in a parameter file that have camera topics."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key == 'ros__parameters' and isinstance(value, dict) and 'camera_topics' in value:
+                yield value
+            else:
+                yield from sections(value)
+
+
+def resolve(topic: str, context: LaunchContext) -> str:
+    """Return a topic as the node resolves it."""
+    namespace = context.launch_configurations['namespace'].strip('/')
+    if topic.startswith('~'):
+        topic = f'{context.launch_configurations["name"]}/{topic.lstrip("~/")}'
+    return topic if topic.startswith('/') else '/' + '/'.join(filter(None, [namespace, topic]))
+
+
+def layout_for(camera_topic: str) -> Path:
+    """Return the layout of RViz for a camera.
+
+    Written into it, as RViz derives from the topic of a display how the picture is compressed: a
+    remapping comes too late for that.
+    """
+    layout = CONFIG / 'maskomaly.rviz'
+    if camera_topic == LAYOUT_TOPIC:
+        return layout
+    text = layout.read_text(encoding='utf-8')
+    text = text.replace(f'{outputs_of(LAYOUT_TOPIC)}/', f'{outputs_of(camera_topic)}/')
+    text = text.replace(f'Value: {LAYOUT_TOPIC}\n', f'Value: {camera_topic}\n')
+    name = image_topic(camera_topic).strip('/').replace('/', '_')
+    written = Path(tempfile.mkdtemp(prefix='maskomaly_rviz_')) / f'{name}.rviz'
+    written.write_text(text, encoding='utf-8')
+    return written

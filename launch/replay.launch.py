@@ -19,29 +19,27 @@ The arguments of camera.launch.py can be given too.
 
 from __future__ import annotations
 
-import os
+import shutil
 from pathlib import Path
 
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
-    SetEnvironmentVariable,
     Shutdown,
 )
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import PathJoinSubstitution
 from launch_ros.event_handlers import OnStateTransition
-from launch_ros.substitutions import FindPackageShare
 
-SHARE = FindPackageShare('maskomaly_ros')
-CAMERA = PathJoinSubstitution([SHARE, 'launch', 'camera.launch.py'])
-# Fast DDS as it comes loses frames between the player and the node.
-DDS_PROFILE = PathJoinSubstitution([SHARE, 'config', 'fastdds.xml'])
-DDS_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
+from maskomaly_ros.rig.bag_metadata import camera_topics
+
+CAMERA = Path(get_package_share_directory('maskomaly_ros')) / 'launch' / 'camera.launch.py'
 CLOCK_HZ = '100'
 
 ARGUMENTS = [
@@ -59,23 +57,51 @@ ARGUMENTS = [
 
 
 def generate_launch_description() -> LaunchDescription:
-    camera = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(CAMERA), launch_arguments={'use_sim_time': 'true'}.items()
-    )
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=play_when_ready), camera])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=play_when_ready)])
 
 
 def play_when_ready(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Play once the node is active: while it loads the network it would miss the first frames."""
-    bag = Path(context.launch_configurations['bag']).expanduser()
+    given = context.launch_configurations
+    bag = Path(given['bag']).expanduser()
     if not bag.exists():
         raise RuntimeError(f'there is no bag {bag}')
+    require_player()
+    arguments = {'use_sim_time': 'true'}
+    said: list[LaunchDescriptionEntity] = []
+    if not given.get('camera_topics') and not given.get('params_file'):
+        topics = ','.join(camera_topics(bag))
+        arguments['camera_topics'] = topics
+        said = [LogInfo(msg=f'camera_topics:={topics}, which is what the bag has')]
+    camera = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(CAMERA)), launch_arguments=arguments.items()
+    )
     command = ['ros2', 'bag', 'play', str(bag), '--clock', CLOCK_HZ]
-    command += ['--rate', context.launch_configurations['rate']]
-    if context.launch_configurations['loop'] == 'true':
+    command += ['--rate', given['rate']]
+    if given['loop'] == 'true':
         command.append('--loop')
-    play = ExecuteProcess(cmd=command, output='screen', on_exit=Shutdown(reason='the bag is over'))
+    play = ExecuteProcess(cmd=command, output='screen', on_exit=end)
     active = OnStateTransition(goal_state='active', entities=[play], handle_once=True)
-    names = () if set(DDS_VARIABLES) & set(os.environ) else DDS_VARIABLES
-    profile = [SetEnvironmentVariable(name, DDS_PROFILE) for name in names]
-    return [*profile, RegisterEventHandler(active)]
+    return [*said, RegisterEventHandler(active), camera]
+
+
+def end(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """End everything with the player, and with an error where it failed."""
+    if event.returncode and not context.is_shutdown:
+        raise RuntimeError(f'ros2 bag play failed with status {event.returncode}; see above')
+    return [Shutdown(reason='the bag is over')]
+
+
+def require_player() -> None:
+    """Raise where no bag can be played: before a network is loaded for it."""
+    try:
+        get_package_prefix('ros2bag')
+        found = shutil.which('ros2')
+    except LookupError:
+        found = None
+    if found is None:
+        raise RuntimeError(
+            '`ros2 bag` is not installed: sudo apt install ros-<distribution>-ros2bag '
+            'ros-<distribution>-rosbag2-storage-default-plugins; or use `maskomaly replay`, which '
+            'needs no ROS'
+        )

@@ -48,6 +48,7 @@ IMAGE, COMPRESSED = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage'
 # Outputs of a camera, beside it, and their types.
 TYPES: Final = {
     'heatmap': IMAGE,
+    'heatmap/mono8': IMAGE,
     'mask': IMAGE,
     'overlay': IMAGE,
     'overlay/compressed': COMPRESSED,

@@ -60,7 +60,6 @@ DEFAULTS: Mapping[str, Any] = {
     'input_shortest_side': 0,
     'input_longest_side': 0,
     'minimum_obstacle_area': 0,
-    'heatmap_encoding': '32FC1',
     'overlay_opacity': 0.5,
     'jpeg_quality': 80,
     'max_image_pixels': 33554432,

@@ -20,6 +20,7 @@ import array
 import re
 import struct
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -501,3 +502,11 @@ def test_a_jpeg_that_says_more_than_it_holds(options: tuple[int, ...]) -> None:
     message.data = bytes(data)
     with pytest.raises(MaskomalyError, match='8000 x 8000 pixels are not in'):
         decode_compressed(message, max_pixels=1 << 26)
+
+
+def test_the_readme_names_every_encoding() -> None:
+    readme = Path(__file__).parents[1].joinpath('README.md').read_text(encoding='utf-8')
+    listed = readme[readme.index('Encodings: ') :].partition('JPEG')[0]
+    for encoding in ENCODINGS:
+        name = 'bayer_' if encoding.startswith('bayer_') else encoding
+        assert f'`{name}' in listed, encoding

@@ -19,6 +19,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,7 +74,8 @@ def test_cameras_have_the_promised_arguments() -> None:
     arguments = declared_arguments(CAMERA)
     assert set(arguments) == {
         'params_file', 'camera_topics', 'checkpoint', 'queries_file', 'device', 'autostart',
-        'namespace', 'use_sim_time', 'respawn', 'respawn_delay', 'log_level', 'rviz',
+        'name', 'namespace', 'use_sim_time', 'respawn', 'respawn_delay', 'log_level', 'rviz',
+        'dds_profile',
     }  # fmt: skip
     for name in ('autostart', 'use_sim_time', 'respawn', 'log_level', 'rviz'):
         assert 'choices' in arguments[name], name
@@ -84,7 +87,7 @@ def test_rviz_shows_the_camera_and_what_is_found_in_it() -> None:
     assert {display['Class'] for display in displays} == {'rviz_default_plugins/Image'}
     assert all(display['Enabled'] and display['Value'] for display in displays)
     topics = {display['Topic']['Value']: display['Topic'] for display in displays}
-    names = ['image_raw', 'anomaly/heatmap', 'anomaly/mask', 'anomaly/overlay']
+    names = ['image_raw', 'anomaly/heatmap/mono8', 'anomaly/mask', 'anomaly/overlay']
     assert list(topics) == [f'/camera/{name}' for name in names]
     # A reliable subscription hears nothing of a best-effort camera driver.
     assert topics['/camera/image_raw']['Reliability Policy'] == 'Best Effort'
@@ -169,9 +172,10 @@ class Installation:
     def __init__(self, prefix: Path) -> None:
         pytest.importorskip('launch_ros.actions', reason='launch_ros: run in a ROS distribution')
         self.prefix = prefix
+        self.environment: dict[str, str] = {}
         index = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
         index.mkdir(parents=True)
-        for package in ('maskomaly_ros', 'rviz2'):
+        for package in ('maskomaly_ros', 'rviz2', 'ros2bag'):
             (index / package).touch()
         (prefix / 'share' / 'maskomaly_ros').symlink_to(ROOT)
         module = 'maskomaly_ros.node'
@@ -201,7 +205,7 @@ class Installation:
             [sys.executable, '-c', LAUNCH, launch_file]
             + [f'{name}:={value}' for name, value in arguments.items()],
             cwd=self.prefix,
-            env=os.environ | environment,
+            env=os.environ | environment | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -265,6 +269,7 @@ def test_cameras_get_the_file_and_what_was_given(
         'device': 'cuda:1',
         'queries_file': '/data/queries.yaml',
         'namespace': 'car',
+        'name': 'front',
         'log_level': 'warn',
     }
     with installation.launch(CAMERA, **given) as process:
@@ -276,29 +281,98 @@ def test_cameras_get_the_file_and_what_was_given(
             'checkpoint': 'demo',
             'use_sim_time': False,
         }
-        assert parameters_of('/car/maskomaly', list(expected)) == expected
+        assert parameters_of('/car/front', list(expected)) == expected
     assert process.returncode == 0
 
 
 @pytest.mark.slow
-def test_rviz_shows_the_first_of_the_given_cameras(
-    installation: Installation, tmp_path: Path
+@pytest.mark.parametrize('given_in', ['argument', 'params_file'])
+@pytest.mark.parametrize('topic', ['/front/image_raw', '/front/image_raw/compressed'])
+def test_rviz_shows_the_first_camera(
+    installation: Installation, tmp_path: Path, given_in: str, topic: str
 ) -> None:
     shown = tmp_path / 'shown'
-    installation.add_executable('lib/rviz2/rviz2', f'echo "$@" > {shown}; touch {shown}.complete')
-    given = {'rviz': 'true', 'camera_topics': '/front/image_raw/compressed,/rear/image_raw'}
-    with installation.launch(CAMERA, autostart='false', **given):
+    installation.add_executable(
+        'lib/rviz2/rviz2', f'echo "$@" > {shown}; cp "$2" {shown}.rviz; touch {shown}.complete'
+    )
+    mine = tmp_path / 'mine.yaml'
+    mine.write_text(f'/**: {{ros__parameters: {{camera_topics: [{topic}, /rear/image_raw]}}}}')
+    given = {'params_file': str(mine)}
+    if given_in == 'argument':
+        given = {'camera_topics': f'{topic},/rear/image_raw'}
+    with installation.launch(CAMERA, autostart='false', rviz='true', **given):
         wait_for(shown.with_suffix('.complete'))
-    words = shown.read_text(encoding='utf-8').split()
-    layout = Path(words[words.index('-d') + 1])
-    assert layout.resolve() == ROOT / 'config' / 'maskomaly.rviz'
-    remapped = dict(word.split(':=') for word in words if word.startswith('/camera/'))
-    assert remapped == {
-        '/camera/image_raw': '/front/image_raw',
-        '/camera/anomaly/heatmap': '/front/anomaly/heatmap',
-        '/camera/anomaly/mask': '/front/anomaly/mask',
-        '/camera/anomaly/overlay': '/front/anomaly/overlay',
-    }
+    assert shown.read_text(encoding='utf-8').startswith('-d ')
+    layout = yaml.safe_load(shown.with_suffix('.rviz').read_text(encoding='utf-8'))
+    displays = layout['Visualization Manager']['Displays']
+    # RViz takes from the topic of a display how its picture is compressed.
+    assert [display['Topic']['Value'] for display in displays] == [
+        topic,
+        '/front/anomaly/heatmap/mono8',
+        '/front/anomaly/mask',
+        '/front/anomaly/overlay',
+    ]
+
+
+@pytest.mark.slow
+def test_without_rviz_nothing_is_started_for_it(
+    installation: Installation, tmp_path: Path
+) -> None:
+    installation.add_executable('lib/maskomaly_ros/maskomaly_node', f'touch {tmp_path}/started')
+    with installation.launch(CAMERA, rviz='true') as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert 'rviz2 is not installed' in output
+    assert 'sudo apt install' in output
+    assert not (tmp_path / 'started').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('choice', 'set_before', 'expected'),
+    [
+        ({}, {}, 'fastdds.xml'),
+        ({}, {'FASTDDS_DEFAULT_PROFILES_FILE': '/mine.xml'}, '/mine.xml'),
+        ({'dds_profile': 'none'}, {}, 'none'),
+    ],
+)
+def test_fast_dds_has_room_for_frames(
+    installation: Installation,
+    tmp_path: Path,
+    choice: dict[str, str],
+    set_before: dict[str, str],
+    expected: str,
+) -> None:
+    seen = tmp_path / 'seen'
+    installation.environment |= set_before
+    installation.add_executable(
+        'lib/maskomaly_ros/maskomaly_node',
+        f'echo "${{FASTDDS_DEFAULT_PROFILES_FILE:-none}}" > {seen}.new; mv {seen}.new {seen}',
+    )
+    with installation.launch(CAMERA, **choice):
+        wait_for(seen)
+    assert seen.read_text(encoding='utf-8').strip().endswith(expected)
+
+
+def test_another_middleware_gets_no_profile(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(installation.prefix))
+    profile = runpy.run_path(str(CAMERA))['dds_profile']
+    for middleware, count in {'rmw_cyclonedds_cpp': 0, 'rmw_fastrtps_cpp': 3}.items():
+        context = SimpleNamespace(
+            launch_configurations={'dds_profile': 'auto'},
+            environment={'RMW_IMPLEMENTATION': middleware},
+        )
+        assert len(profile(context)) == count
+
+
+@pytest.mark.slow
+def test_a_missing_profile_is_refused(installation: Installation) -> None:
+    with installation.launch(CAMERA, dds_profile='/nowhere.xml') as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert "dds_profile is '/nowhere.xml'" in output
 
 
 @pytest.mark.slow
@@ -334,8 +408,7 @@ def test_a_node_that_ends_is_started_again(installation: Installation, tmp_path:
 def test_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
     installation: Installation, tmp_path: Path, tiny_checkpoint: Path
 ) -> None:
-    bag = tmp_path / 'bag'
-    bag.mkdir()
+    bag = make_bag(tmp_path)
     installation.add_executable(
         'bin/ros2', f'echo $(date +%s.%N) $FASTDDS_DEFAULT_PROFILES_FILE "$@" > {tmp_path}/played'
     )
@@ -347,9 +420,59 @@ def test_replay_plays_once_the_node_is_active_and_ends_with_the_bag(
     started, profile, *played = (tmp_path / 'played').read_text(encoding='utf-8').split()
     assert played == ['bag', 'play', str(bag), '--clock', '100', '--rate', '0.5']
     assert Path(profile).resolve() == ROOT / 'config' / 'fastdds.xml'
-    active = re.search(r'\[(\d+\.\d+)\] \[maskomaly\]: active', output)
+    active = re.search(r'\[(\d+\.\d+)\] \[maskomaly\]: active; waiting for (.*)', output)
     assert active is not None
+    assert active[2].startswith('frames of /front/image_raw, /rear/image_raw/compressed')
     assert float(started) > float(active[1])
+
+
+def make_bag(folder: Path) -> Path:
+    """Make a bag as far as its metadata go: two cameras, one of them with two topics."""
+    topics = {
+        '/front/image_raw/compressed': 'sensor_msgs/msg/CompressedImage',
+        '/front/image_raw': 'sensor_msgs/msg/Image',
+        '/rear/image_raw/compressed': 'sensor_msgs/msg/CompressedImage',
+        '/tf': 'tf2_msgs/msg/TFMessage',
+    }
+    entries = [{'topic_metadata': {'name': n, 'type': t}} for n, t in topics.items()]
+    bag = folder / 'bag'
+    bag.mkdir()
+    content = {'rosbag2_bagfile_information': {'topics_with_message_count': entries}}
+    (bag / 'metadata.yaml').write_text(yaml.safe_dump(content), encoding='utf-8')
+    return bag
+
+
+@pytest.mark.slow
+def test_replay_fails_with_the_player(
+    installation: Installation, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    installation.add_executable('bin/ros2', 'exit 3')
+    given = {'bag': str(make_bag(tmp_path)), 'checkpoint': str(tiny_checkpoint), 'device': 'cpu'}
+    with installation.launch(REPLAY, **given) as process:
+        output, _ = process.communicate(timeout=2 * TIMEOUT)
+    assert process.returncode == 1, output
+    assert 'ros2 bag play failed with status 3' in output
+    assert '[maskomaly_node-1]: process has finished cleanly' in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('missing', ['ros2bag', 'topics'])
+def test_replay_that_cannot_be_starts_nothing(
+    installation: Installation, tmp_path: Path, missing: str
+) -> None:
+    installation.add_executable('lib/maskomaly_ros/maskomaly_node', f'touch {tmp_path}/started')
+    installation.add_executable('bin/ros2', 'true')
+    bag = make_bag(tmp_path)
+    if missing == 'topics':
+        (bag / 'metadata.yaml').unlink()
+    else:
+        (tmp_path / 'share/ament_index/resource_index/packages' / missing).unlink()
+    with installation.launch(REPLAY, bag=str(bag)) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    expected = {'ros2bag': '`ros2 bag` is not installed', 'topics': 'or give camera_topics'}
+    assert expected[missing] in output
+    assert not (tmp_path / 'started').exists()
 
 
 @pytest.mark.slow
@@ -358,3 +481,16 @@ def test_replay_of_a_missing_bag_ends_at_once(installation: Installation, tmp_pa
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0
     assert f'there is no bag {tmp_path}/nothing' in output
+
+
+def test_aggregator_finds_what_the_node_says() -> None:
+    text = (ROOT / 'config' / 'diagnostic_aggregator.yaml').read_text(encoding='utf-8')
+    groups = yaml.safe_load(text)['/**']['ros__parameters']
+    patterns = {
+        name: group['contains'] for name, group in groups.items() if isinstance(group, dict)
+    }
+    tasks = {'network': 'car/maskomaly: network', 'cameras': 'maskomaly: camera /front/image_raw'}
+    assert set(patterns) == set(tasks)
+    for name, task in tasks.items():
+        assert [p for p in patterns[name] if p in task]
+        assert groups[name]['type'] == 'diagnostic_aggregator/GenericAnalyzer'

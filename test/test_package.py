@@ -29,6 +29,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 EXECUTABLES = {'maskomaly', 'maskomaly_node', 'maskomaly_player', 'maskomaly_recorder'}
@@ -58,7 +59,15 @@ DISTRIBUTIONS = {
     'yaml': 'pyyaml',
 }
 # In distributions of ROS only, not among its wheels.
-WITHOUT_WHEEL = {'cv_bridge', 'launch', 'launch_ros', 'tf2_ros', 'vision_msgs'}
+WITHOUT_WHEEL = {
+    'bondpy',
+    'cv_bridge',
+    'launch',
+    'launch_ros',
+    'rosbag2_py',
+    'tf2_ros',
+    'vision_msgs',
+}
 # Backends, profilers and yardsticks that are used where somebody has installed them.
 OPTIONAL = {'detectron2', 'mask2former', 'road_anomaly_benchmark', 'triton'}
 
@@ -143,6 +152,36 @@ def test_manifest_is_a_valid_format_3(manifest: ElementTree.Element) -> None:
 def by_origin(dependency: str) -> tuple[bool, str]:
     """Sort packages of ROS before those of the operating system."""
     return dependency.startswith('python3-'), dependency
+
+
+def test_rosdep_knows_every_dependency(manifest: ElementTree.Element) -> None:
+    known = yaml.safe_load((ROOT / 'test/data/rosdep_keys.yaml').read_text(encoding='utf-8'))
+    used = texts(manifest, 'exec_depend') + texts(manifest, 'test_depend')
+    assert sorted(set(used) - set(known)) == []
+
+
+def test_manifest_names_a_page(manifest: ElementTree.Element) -> None:
+    assert all(url.startswith('https://') for url in texts(manifest, 'url'))
+    assert texts(manifest, 'url')
+
+
+def test_oldest_versions_are_those_that_setup_admits(setup: Any) -> None:
+    lines = (ROOT / 'constraints' / 'oldest.txt').read_text(encoding='utf-8').splitlines()
+    oldest = [line.lower().split('==') for line in lines if not line.startswith('#')]
+    bounds = [re.split('>=', r.lower()) for r in setup.install_requires if '>=' in r]
+    assert [name for name, _ in oldest] == [name for name, _ in bounds]
+    for (name, version), (_, bound) in zip(oldest, bounds, strict=True):
+        assert version.removesuffix('.0').removesuffix('.0') == bound, name
+
+
+def test_readme_lets_pip_upgrade_what_a_distribution_ships_too_old(setup: Any) -> None:
+    """The Python of Ubuntu 24.04 has a typer that the command line does not run with."""
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    line = next(x for x in readme.splitlines() if x.strip().startswith('pip install torch'))
+    bounds = {'pydantic', 'transformers', 'typer'}
+    for requirement in setup.install_requires:
+        if re.split('[>=]', requirement)[0] in bounds:
+            assert f"'{requirement}'" in line, requirement
 
 
 def test_manifest_pleases_the_parser_of_the_build_tools() -> None:

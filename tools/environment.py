@@ -46,6 +46,9 @@ STAGES = {
     'demo': ('demo',),
     'test': ('fast', 'replay', 'evaluate', 'export', 'mine', 'test', 'dev'),
 }
+# An environment of its own, with the oldest versions of what the package requires. Of the extras
+# it has what runs tests alone: what else is there says less of its oldest versions.
+OLDEST = {'oldest': ('test',)}
 # Runs in the environment, whose setuptools reads setup.py just as colcon does.
 READ_REQUIREMENTS = """
 import json, sys
@@ -59,17 +62,24 @@ print(json.dumps(package.install_requires + [r for e in sys.argv[1:] for r in ex
 
 def main() -> None:
     """Make the environment if need be and print the path of its Python."""
-    sets = sorted({path.stem for path in (ROOT / 'constraints').iterdir()} - {'common', 'numpy'})
+    files = {path.stem for path in (ROOT / 'constraints').iterdir()}
+    sets = sorted(files - {'common', 'numpy', 'oldest'})
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cache', type=Path, required=True, help='folder of the environments')
-    parser.add_argument('--stage', choices=STAGES, default='test', help='what it has to hold')
+    parser.add_argument(
+        '--stage', choices=[*STAGES, *OLDEST], default='test', help='what it has to hold'
+    )
     parser.add_argument('--wheels', choices=sets, default='jazzy', help='the set of ROS 2 wheels')
     arguments = parser.parse_args()
 
-    source = distribution() or wheels(arguments.wheels)
+    stages, wanted = list(STAGES), arguments.stage
+    if wanted in OLDEST:
+        source, stages = oldest(arguments.wheels), list(OLDEST)
+    else:
+        source = distribution() or wheels(arguments.wheels)
     cache = arguments.cache.expanduser().absolute()
     folder = cache / f'venv-{source.name}-{source.key()}'
-    stages = list(STAGES)[: list(STAGES).index(arguments.stage) + 1]
+    stages = stages[: stages.index(wanted) + 1]
     if not is_complete(folder, stages):
         cache.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_suffix('.lock')):
@@ -141,6 +151,19 @@ def wheels(name: str) -> RosSource:
     return RosSource(name, False, read_constraints('common', 'numpy', name))
 
 
+def oldest(name: str) -> RosSource:
+    """Return a set of ROS 2 wheels beside the oldest versions of what the package requires."""
+    pinned = read_constraints('oldest')
+    names = {distribution_name(line) for line in pinned}
+    others = [c for c in wheels(name).constraints if distribution_name(c) not in names]
+    return RosSource(f'{name}-oldest', False, (*pinned, *others))
+
+
+def distribution_name(requirement: str) -> str:
+    """Return the name in a line of a constraints file, as pip compares it."""
+    return requirement.partition('==')[0].lower().replace('_', '-')
+
+
 def dotted(version: tuple[int, int]) -> str:
     """Return a version as people write it."""
     return '.'.join(map(str, version))
@@ -170,14 +193,16 @@ def locked(path: Path) -> Iterator[None]:
 
 def add(stage: str, folder: Path, source: RosSource) -> None:
     """Install a stage; the first one makes the environment anew, whatever an attempt left."""
-    is_first = stage == next(iter(STAGES))
+    is_first = stage in (next(iter(STAGES)), *OLDEST)
     say(f'Setting up {folder} for make {stage} (once; takes some minutes) ...')
     if is_first:
         make(folder, source)
     pinned = folder / 'constraints.txt'
     python = str(python_of(folder))
     pip = [python, '-m', 'pip', 'install', '--no-input', '--constraint', str(pinned)]
-    extras = STAGES[stage] if source.is_distribution else ('ros', *STAGES[stage])
+    extras = (STAGES | OLDEST)[stage]
+    if not source.is_distribution:
+        extras = ('ros', *extras)
     read = [python, '-c', READ_REQUIREMENTS, *extras]
     try:
         if is_first:

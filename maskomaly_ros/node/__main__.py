@@ -16,13 +16,31 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 from maskomaly_ros.node import memory
 
+_HELP = """\
+usage: maskomaly_node [--ros-args [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] ...]
+
+Find obstacles in camera topics and publish the results beside them, until SIGINT or SIGTERM.
+
+  -h, --help           print this
+  -p NAME:=VALUE       set a parameter, such as camera_topics:=['/front/image_raw']
+  --params-file FILE   set those of a file; config/camera.yaml has all of them, with comments
+  -r FROM:=TO          remap a topic, __node or __ns
+
+`ros2 launch maskomaly_ros camera.launch.py --show-args` lists what the launch file takes.
+"""
+
 
 def main() -> NoReturn:
     """Set up the memory of the process, then run the node; see `maskomaly_node.main`."""
+    own = sys.argv[1 : sys.argv.index('--ros-args')] if '--ros-args' in sys.argv else sys.argv[1:]
+    if {'-h', '--help'} & set(own):
+        sys.stdout.write(_HELP)
+        raise SystemExit(0)
     memory.manage()
     from maskomaly_ros.node import maskomaly_node
 

@@ -214,7 +214,20 @@ class CameraStream:
                 stale=self._stale,
                 frozen=self._arrivals.frozen,
                 clock=self._arrivals.drain_clock_trouble(),
+                missing=self._arrivals.missing(now),
             )
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds that it has been listened to without a frame; None once one arrived."""
+        with self._lock:
+            return None if self._arrivals.newest else time.monotonic() - self._since
+
+    @property
+    def missing(self) -> float:
+        """Share of the frames of the last seconds that are missing by their stamps."""
+        with self._lock:
+            return self._arrivals.missing(time.monotonic())
 
     def _say_of_newest(
         self, rejected: str = '', failed: str = '', stale: float | None = None

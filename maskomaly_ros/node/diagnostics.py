@@ -49,7 +49,7 @@ class Diagnostics:
 
     Args:
         node: owns the publisher and the timer.
-        phase: returns the state of the lifecycle: `unconfigured`, `inactive` or `active`.
+        phase: returns the state of the lifecycle, such as `active`.
         limits: returns from when on a camera is in trouble.
 
     Attributes:
@@ -104,9 +104,9 @@ class Diagnostics:
         self._fixed = {}
         self.worker = WorkerState
 
-    def publish(self, phase: str = '') -> None:
-        """Publish the state now, in another phase than that of the lifecycle if given."""
-        phase = phase or self._phase()
+    def publish(self) -> None:
+        """Publish the state now."""
+        phase = self._phase()
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
         message.status = [self._network_status(phase)]
@@ -160,6 +160,7 @@ class Diagnostics:
             'age of last frame (s)': _UNKNOWN if seen.age is None else f'{seen.age:.1f}',
             'same picture for (s)': f'{seen.frozen:.1f}',
             'clock': seen.clock or 'OK',
+            'missing by stamps (%)': f'{100 * seen.missing:.0f}',
             'publishers': seen.publishers,
             'results wanted': 'yes' if camera.outputs.are_wanted else 'no',
             'places': 'off' if camera.ground is None else camera.ground.state,

@@ -28,6 +28,9 @@ from typing import NamedTuple
 OK, WARN, ERROR = b'\x00', b'\x01', b'\x02'
 
 WINDOW = 5.0  # seconds that rates and latencies look back
+MOST_MISSING = 0.1
+"""Share of frames that may be missing by their stamps before it is said."""
+_FEWEST_STAMPS = 20  # that say something of gaps
 _FUTURE_TOLERANCE = 100_000_000  # ns that the clocks of two machines may differ
 _SAMPLES = 4096
 _HEADER = 12  # bytes of a serialized message up to the end of its stamp
@@ -77,6 +80,8 @@ class Observations:
         frozen: seconds for which the same picture has arrived.
         clock: what is wrong with the stamps; empty if nothing.
         publishers: how many send on the topic.
+        missing: share of the frames of the last seconds that did not arrive, by the gaps between
+            stamps.
 
     """
 
@@ -91,6 +96,7 @@ class Observations:
     frozen: float = 0.0
     clock: str = ''
     publishers: int = 1
+    missing: float = 0.0
 
 
 class Condition(NamedTuple):
@@ -134,6 +140,9 @@ def conditions(seen: Observations, limits: Limits) -> list[Condition]:
         found.append(Condition(ERROR, 'frozen', detail))
     if seen.publishers > 1:
         found.append(Condition(WARN, 'publishers', f'{seen.publishers} send on one topic'))
+    if seen.missing > MOST_MISSING:
+        detail = f'about {100 * seen.missing:.0f} % of the frames are missing by their stamps'
+        found.append(Condition(WARN, 'gaps', detail))
     if seen.clock:
         found.append(Condition(WARN, 'clock', seen.clock))
     if seen.stale is not None:
@@ -194,6 +203,7 @@ class Arrivals:
         self.rate = Rate()
         self.newest: float | None = None
         self._stamp: int | None = None
+        self._steps = Rate()
         self._content: int | None = None
         self._content_since = 0.0
         self._future = self._backward = self._still = 0
@@ -221,6 +231,8 @@ class Arrivals:
         if before is not None:
             self._backward += stamp < before
             self._still += stamp == before
+            if stamp > before:
+                self._steps.note(now, (stamp - before) / 1e9)
         if clock is not None and stamp - clock > _FUTURE_TOLERANCE:
             self._future += 1
             self._lead = stamp - clock
@@ -230,6 +242,19 @@ class Arrivals:
     def frozen(self) -> float:
         """Seconds for which the same picture has arrived."""
         return 0.0 if self.newest is None else self.newest - self._content_since
+
+    def missing(self, now: float) -> float:
+        """Return the share of the frames of the last seconds that are missing by their stamps.
+
+        The lower quartile of the steps between stamps is the period of the camera, also where
+        more than half of its frames are lost; a step of n periods has lost n - 1 frames.
+        """
+        steps = sorted(self._steps.values(now))
+        if len(steps) < _FEWEST_STAMPS:
+            return 0.0
+        period = steps[len(steps) // 4]
+        lost = sum(round(step / period) - 1 for step in steps)
+        return lost / (lost + len(steps))
 
     def drain_clock_trouble(self) -> str:
         """Return what was wrong with the stamps since this was last asked."""

@@ -25,20 +25,24 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import rclpy
 import rclpy.logging
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node import memory
+from maskomaly_ros.node.bond import Bond
+from maskomaly_ros.topics import camera_namespace
 
 if TYPE_CHECKING:
     from lifecycle_msgs.srv import ChangeState
@@ -55,7 +59,9 @@ class MaskomalyNode(LifecycleNode):
 
     The executor's thread receives frames and leaves them serialized. Of each camera the newest
     waits for the worker's thread, which runs the detector and publishes. The network is loaded
-    when the node is configured; cameras are subscribed to while it is active.
+    when the node is configured, in a thread of its own where a service asks for it, so that the
+    other services and the diagnostics answer meanwhile; cameras are subscribed to while it is
+    active.
 
     Args:
         load_detector: makes the detector from the parameters when the node is configured; by
@@ -75,6 +81,7 @@ class MaskomalyNode(LifecycleNode):
         from maskomaly_ros.node.camera import resolve_camera_topics
         from maskomaly_ros.node.diagnostics import Diagnostics
         from maskomaly_ros.node.parameters import Parameters
+        from maskomaly_ros.node.watch import Watch
 
         self._load_detector = load_detector or _load_from_checkpoint
         self._resolve_topics = partial(resolve_camera_topics, self)
@@ -85,16 +92,30 @@ class MaskomalyNode(LifecycleNode):
         self._detector: Detector | None = None
         self._cameras: tuple[Camera, ...] = ()
         self._camera_subscriptions: list[Subscription] = []
+        self._info_subscriptions: list[Subscription] = []
+        self._watch = Watch(
+            self, lambda: list(zip(self.streams, self._camera_subscriptions, strict=False))
+        )
+        self._bond = Bond(self)
+        self._is_configuring = self._is_finalized = False
         self._worker: Worker | None = None
         self._problem = ''
         self._transforms: Transforms | None = None
         self._device_is_lost = self.create_guard_condition(self._recover)
         self._change_state = self._service_change_state.callback
         self._service_change_state.callback = self._change_state_if_possible
+        # Of another group than the other services, which it must not keep waiting.
+        group = ReentrantCallbackGroup()
+        group.add_entity(self._service_change_state)
+        self._service_change_state.callback_group = group
 
     @property
     def phase(self) -> str:
-        """State of the lifecycle: `unconfigured`, `inactive` or `active`."""
+        """State of the lifecycle, with `configuring` while a network is loaded."""
+        if self._is_finalized:
+            return 'finalized'
+        if self._is_configuring:
+            return 'configuring'
         if self._detector is None:
             return 'unconfigured'
         return 'inactive' if self._worker is None else 'active'
@@ -111,17 +132,28 @@ class MaskomalyNode(LifecycleNode):
             False if that failed.
 
         """
+        return self.autoconfigure() and self.autoactivate()
+
+    def autoconfigure(self) -> bool:
+        """Do the first half of `autostart`, which takes long and may be left to any thread."""
         if not self.get_parameter('autostart').value:
             self.get_logger().info('autostart is off; waiting to be configured')
             return True
-        success = TransitionCallbackReturn.SUCCESS
-        return bool(self.trigger_configure() == success and self.trigger_activate() == success)
+        return bool(self.trigger_configure() == TransitionCallbackReturn.SUCCESS)
+
+    def autoactivate(self) -> bool:
+        """Do the second half of `autostart`."""
+        if not self.get_parameter('autostart').value:
+            return True
+        return bool(self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the network, try it once, and create the publishers."""
-        self._diagnostics.publish('configuring')  # loading keeps the timer waiting
+        self._is_configuring = True
+        self._diagnostics.publish()  # where the thread is the executor's, the timer has to wait
         try:
-            self._configure()
+            with self._settings.loading():
+                self._configure()
         except MaskomalyError as error:
             problem = f'cannot configure: {error}'
             self.get_logger().error(problem)
@@ -130,6 +162,8 @@ class MaskomalyNode(LifecycleNode):
             self.get_logger().error(f'cannot configure:\n{traceback.format_exc()}')
         else:
             return super().on_configure(state)
+        finally:
+            self._is_configuring = False
         self._release(problem)
         return TransitionCallbackReturn.FAILURE
 
@@ -141,6 +175,8 @@ class MaskomalyNode(LifecycleNode):
             self.get_logger().error(f'cannot activate:\n{traceback.format_exc()}')
             self._problem = f'cannot activate: {error!r}'
             return TransitionCallbackReturn.ERROR
+        if not self.get_parameter('autostart').value:
+            self._bond.form()
         result = super().on_activate(state)
         for camera in self._cameras:
             camera.outputs.announce(self._settings.live)
@@ -149,17 +185,23 @@ class MaskomalyNode(LifecycleNode):
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Fall silent; waits for the batch that the network is busy with."""
         result = super().on_deactivate(state)
+        self._bond.end()
         self.stop_working()
+        if not self._problem:
+            self.get_logger().info('inactive: deactivated')
         return TransitionCallbackReturn.ERROR if self._problem else result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the network and destroy the publishers."""
         self._release()
+        self.get_logger().info('unconfigured: cleaned up; the network is no longer loaded')
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop and free everything."""
         self._release()
+        self._is_finalized = True
+        self.get_logger().info('finalized: shut down; only a new process can start again')
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,9 +224,9 @@ class MaskomalyNode(LifecycleNode):
             Whether the worker has stopped.
 
         """
-        for subscription in self._camera_subscriptions:
+        for subscription in [*self._camera_subscriptions, *self._info_subscriptions]:
             self.destroy_subscription(subscription)
-        self._camera_subscriptions = []
+        self._camera_subscriptions, self._info_subscriptions = [], []
         for camera in self._cameras:
             if camera.ground is not None:
                 camera.ground.stop()
@@ -223,6 +265,9 @@ class MaskomalyNode(LifecycleNode):
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
             f'{network.precision}, {network.num_queries} queries'
         )
+        if missing := self._cameras[0].outputs.missing:
+            listing = ', '.join(f'{name} ({package})' for name, package in missing.items())
+            self.get_logger().info(f'not published, for want of message packages: {listing}')
 
     def _listen_to_transforms(self, ground: GroundSettings) -> Transforms | None:
         """Return what knows where a camera is; None where nobody has to be asked, or can be."""
@@ -250,6 +295,7 @@ class MaskomalyNode(LifecycleNode):
         self.get_logger().info(f'active; waiting for frames of {names}')
 
     def _release(self, problem: str = '') -> None:
+        self._bond.end()
         self.stop_working()
         self._diagnostics.forget()
         self._diagnostics.problem = problem
@@ -287,6 +333,15 @@ class MaskomalyNode(LifecycleNode):
             )
             for stream in self.streams
         ]
+        self._info_subscriptions = [
+            self.create_subscription(
+                CameraInfo,
+                f'{camera_namespace(camera.stream.topic.name)}/camera_info',
+                camera.outputs.note_camera_info,
+                QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
+            )
+            for camera in self._cameras
+        ]
 
     def _lose_device(self, reason: str) -> None:
         """Leave it to the executor's thread to process an error of the device."""
@@ -301,16 +356,42 @@ class MaskomalyNode(LifecycleNode):
         if self.get_parameter('autostart').value and not self.autostart():
             raise MaskomalyError('the device is lost and does not come back; see above')
 
-    def _change_state_if_possible(
+    async def _change_state_if_possible(
         self, request: ChangeState.Request, response: ChangeState.Response
     ) -> ChangeState.Response:
         """Refuse a transition that the state does not have; rclpy of Jazzy lets that error out."""
+        transition = request.transition
         try:
+            if self._is_configuring:
+                raise RuntimeError('the node is being configured')
+            if transition.label == 'configure' or transition.id == transition.TRANSITION_CONFIGURE:
+                return await self._in_thread(lambda: self._change_state(request, response))
             return self._change_state(request, response)
         except RuntimeError as error:
-            self.get_logger().error(f'transition {request.transition.id} refused: {error}')
+            self.get_logger().error(f'transition {transition.id} refused: {error}')
             response.success = False
             return response
+
+    async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
+        """Do what takes long, while the executor goes on."""
+        future = Future(executor=self.executor)
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+            executor = self.executor
+            if executor is not None:  # it looks after the future when it wakes
+                executor.wake()
+
+        # Daemons: a network that loads cannot be interrupted, and the process may have to end.
+        threading.Thread(target=run, name='maskomaly configuring', daemon=True).start()
+        result: _Result = await future
+        return result
+
+
+_Result = TypeVar('_Result')
 
 
 def _warm_up(detector: Detector, load: LoadSettings, cameras: int) -> None:
@@ -388,6 +469,8 @@ class _NodeThread(threading.Thread):
         if self.is_alive():
             return False
         if self._node is not None:
+            if self._node.phase == 'configuring':
+                return False
             if not self._node.stop_working(max(0.0, end - time.monotonic())):
                 return False
             self._node.destroy_node()
@@ -401,9 +484,18 @@ class _NodeThread(threading.Thread):
         library.setLevel(logging.DEBUG)
         library.propagate = False
         self._executor.add_node(node)
-        if node.autostart():
-            self._executor.spin()
-        else:
+        threading.Thread(target=self._autostart, name='maskomaly configuring', daemon=True).start()
+        self._executor.spin()
+
+    def _autostart(self) -> None:
+        """Configure while the executor serves others; the rest is the executor's."""
+        assert self._node is not None, 'it has just been made'
+        is_configured = self._node.autoconfigure()
+        self._executor.create_task(self._autoactivate, is_configured)
+
+    def _autoactivate(self, is_configured: bool) -> None:
+        assert self._node is not None, 'it has been configured'
+        if not is_configured or not self._node.autoactivate():
             raise MaskomalyError('autostart failed; see above')
 
 

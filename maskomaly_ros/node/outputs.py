@@ -16,9 +16,13 @@
 
 from __future__ import annotations
 
+import copy
+from collections import deque
+
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from maskomaly_ros import interfaces
@@ -32,6 +36,7 @@ NEED_IDS = frozenset(
     {'obstacles', 'points', 'markers', 'annotations', 'overlay', 'overlay/compressed'}
 )
 NEED_PLACES = NEED_IDS - {'obstacles'}
+_CAMERA_INFOS = 30  # of frames that may be under way
 
 
 class Outputs:
@@ -41,11 +46,16 @@ class Outputs:
         node: owns the publishers, which are silent until it is active.
         namespace: of the topics, such as `/front/anomaly`.
 
+    Attributes:
+        missing: outputs that cannot be published, and the message packages that they lack.
+
     """
 
     def __init__(self, node: LifecycleNode, namespace: str) -> None:
         self._node = node
+        self._camera_infos: deque[CameraInfo] = deque(maxlen=_CAMERA_INFOS)
         types = {name: messages.message_class(kind) for name, kind in interfaces.TYPES.items()}
+        types['camera_info'] = CameraInfo
         self._publishers: dict[str, LifecyclePublisher] = {
             name: node.create_lifecycle_publisher(
                 kind,
@@ -57,6 +67,12 @@ class Outputs:
             if kind is not None
         }
         self._label_info = self._publishers.pop('label_info', None)
+        self._calibration = self._publishers.pop('camera_info')
+        self.missing = {
+            name: interfaces.TYPES[name].partition('/')[0]
+            for name, kind in types.items()
+            if kind is None
+        }
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -65,8 +81,12 @@ class Outputs:
 
     @property
     def are_wanted(self) -> bool:
-        """Whether somebody listens to any of the topics."""
+        """Whether somebody listens to a topic that needs the network."""
         return bool(self.wanted)
+
+    def note_camera_info(self, message: CameraInfo) -> None:
+        """Keep the calibration of the camera, to publish it beside the results."""
+        self._camera_infos.append(message)
 
     def announce(self, settings: LiveSettings) -> None:
         """Say what the values of the mask mean, to those who come later too."""
@@ -92,6 +112,9 @@ class Outputs:
 
         """
         wanted = self.wanted
+        infos = list(self._camera_infos)  # which another thread adds to
+        if infos and self._calibration.get_subscription_count():
+            self._calibration.publish(_at(infos, header))
         if 'mask' in wanted:
             self._publish('mask', messages.mask_message(detection.mask, header))
         if located is not None:
@@ -110,8 +133,10 @@ class Outputs:
             message = interfaces.annotations_message(detection.components, header.stamp)
             self._publish('annotations', messages.to_ros(message))
         if 'heatmap' in wanted:
-            encoding = settings.heatmap_encoding
-            self._publish('heatmap', messages.heatmap_message(detection.score, encoding, header))
+            self._publish('heatmap', messages.heatmap_message(detection.score, '32FC1', header))
+        if 'heatmap/mono8' in wanted:
+            grey = messages.heatmap_message(detection.score, 'mono8', header)
+            self._publish('heatmap/mono8', grey)
         if wanted & {'overlay', 'overlay/compressed'}:
             overlay = detection.overlay(settings.overlay_opacity)
             if 'overlay' in wanted:
@@ -122,13 +147,23 @@ class Outputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
-        for publisher in (*self._publishers.values(), self._label_info):
+        for publisher in (*self._publishers.values(), self._label_info, self._calibration):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._label_info = {}, None
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)
+
+
+def _at(infos: list[CameraInfo], header: Header) -> CameraInfo:
+    """Return the calibration that came with a frame; else the newest, under its header."""
+    for info in reversed(infos):
+        if info.header.stamp == header.stamp:
+            return info
+    newest = copy.copy(infos[-1])
+    newest.header = header
+    return newest
 
 
 def _qos(name: str) -> QoSProfile:

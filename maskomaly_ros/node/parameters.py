@@ -22,7 +22,9 @@ then those that the user did not give take the values calibrated for the checkpo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
@@ -62,7 +64,6 @@ class LiveSettings:
 
     Attributes:
         detector: scoring parameters and thresholds.
-        heatmap_encoding: `32FC1` or `mono8`.
         overlay_opacity: in [0, 1].
         jpeg_quality: 1 to 100.
         max_image_pixels: larger frames are refused.
@@ -74,7 +75,6 @@ class LiveSettings:
     """
 
     detector: DetectorConfig
-    heatmap_encoding: str
     overlay_opacity: float
     jpeg_quality: int
     max_image_pixels: int
@@ -240,12 +240,6 @@ _DECLARATIONS = {
         'Obstacles with fewer pixels are not listed.',
         0,
         limits=(0, 2**31 - 1),
-    ),
-    'heatmap_encoding': _Declaration(
-        Type.STRING,
-        'Encoding of the heatmap: the score, or the score times 255.',
-        '32FC1',
-        choices=('32FC1', 'mono8'),
     ),
     'overlay_opacity': _Declaration(
         Type.DOUBLE,
@@ -439,6 +433,7 @@ class Parameters:
         self._check_topics = check_topics
         self._detector: Detector | None = None
         self._is_adopting = False
+        self._loader: int | None = None
         # An empty list in YAML has no type, so the parameter stays unset and only the overrides
         # tell that the user gave one. rclpy offers no public way to ask.
         given = node._parameter_overrides
@@ -471,6 +466,15 @@ class Parameters:
     def __getitem__(self, name: str) -> Any:
         """Return the value of a parameter; None where it is unset."""
         return self._node.get_parameter_or(name).value
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """While a network is loaded in this thread, refuse changes that come from another one."""
+        self._loader = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._loader = None
 
     def attach(self, detector: Detector) -> None:
         """Give unset parameters the values of a detector, and the detector those that are set.
@@ -526,7 +530,6 @@ class Parameters:
             self._detector.check(config)
         live = LiveSettings(
             detector=config,
-            heatmap_encoding=values['heatmap_encoding'],
             overlay_opacity=values['overlay_opacity'],
             jpeg_quality=values['jpeg_quality'],
             max_image_pixels=values['max_image_pixels'],
@@ -550,6 +553,9 @@ class Parameters:
 
     def _check_changes(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in _DECLARATIONS}
+        if changes and self._loader not in (None, threading.get_ident()):
+            reason = f'{", ".join(changes)}: the node is being configured; try again afterwards'
+            return SetParametersResult(successful=False, reason=reason)
         try:
             for name, value in changes.items():
                 if self._detector is None or not _DECLARATIONS[name].needs_loading:

@@ -102,7 +102,8 @@ def _panel(node: str, tasks: dict[str, Task], now: float) -> Panel:
     network = tasks['network']
     silence = now - network.arrival
     colour, title = _COLOURS.get(network.level, 'red'), f'/{node}: {network.message}'
-    if silence > SILENT_AFTER:
+    is_silent = silence > SILENT_AFTER
+    if is_silent:
         colour, title = 'red', f'/{node}: silent for {silence:.0f} s (was: {network.message})'
     cameras = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     cameras.add_column('camera', overflow='fold', min_width=10)
@@ -111,10 +112,11 @@ def _panel(node: str, tasks: dict[str, Task], now: float) -> Panel:
         cameras.add_column(column, justify='right', no_wrap=True)
     for name, task in sorted(tasks.items()):
         if name.startswith('camera '):
-            style = _COLOURS.get(task.level, 'red')
+            style = 'red' if is_silent else _COLOURS.get(task.level, 'red')
+            state = f'unknown (was: {task.message})' if is_silent else task.message
             cameras.add_row(
                 Text(name.removeprefix('camera ')),
-                Text(task.message, style),
+                Text(state, style),
                 *(
                     Text('/'.join(_figure(task.values, key) for key in keys))
                     for keys in _CAMERA_COLUMNS.values()

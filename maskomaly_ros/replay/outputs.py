@@ -55,7 +55,6 @@ _PICTURE_QUALITY = 75
 class Settings:
     """How results are drawn and encoded, as in the node."""
 
-    heatmap_encoding: str
     overlay_opacity: float
     jpeg_quality: int
 
@@ -251,10 +250,11 @@ class Bag(Output):
             self._publish(result.camera, self._image(header, image, 'bgr8'), received_ns)
         for name in self._topics:
             if name == 'heatmap':
-                score: NDArray[Any] = np.asarray(detection.score, np.float32)
-                if settings.heatmap_encoding == 'mono8':
-                    score = np.asarray(cv2.convertScaleAbs(score, alpha=255))
-                message = self._image(header, score, settings.heatmap_encoding)
+                score = np.asarray(detection.score, np.float32)
+                message = self._image(header, score, '32FC1')
+            elif name == 'heatmap/mono8':
+                grey = np.asarray(cv2.convertScaleAbs(detection.score, alpha=255))
+                message = self._image(header, grey, 'mono8')
             elif name == 'mask':
                 message = self._image(header, detection.mask, 'mono8')
             elif not name.startswith('overlay'):

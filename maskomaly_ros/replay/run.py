@@ -351,9 +351,7 @@ class _Run:
         self._refinements = refinements
         self._places = places
         self._journal = journal
-        self._settings = writing.Settings(
-            values['heatmap_encoding'], values['overlay_opacity'], values['jpeg_quality']
-        )
+        self._settings = writing.Settings(values['overlay_opacity'], values['jpeg_quality'])
         self._read_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
         self._write_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
         self._halt = threading.Event()

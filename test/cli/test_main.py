@@ -140,6 +140,7 @@ def test_evaluate_prints_and_writes_all_methods(run, checkpoint, images, tmp_pat
 
 
 def test_scores_go_out_and_come_back_without_a_network(run, checkpoint, images, tmp_path):
+    pytest.importorskip('h5py')
     scores, cache, tables = tmp_path / 'scores', tmp_path / 'outputs', tmp_path / 'tables.md'
     dataset = ('--dataset', f'plain:{images}')
     status, ours, _ = run(

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import numpy as np
@@ -63,6 +64,11 @@ GOOD = {'since': 60.0, 'age': 0.1, 'input_rate': 10.0}
         ({'frozen': 3.0}, [(OK, 'OK')]),
         ({'frozen': 3.5}, [(ERROR, 'frozen: the same picture for 3.5 s')]),
         ({'publishers': 2}, [(WARN, 'publishers: 2 send on one topic')]),
+        (
+            {'missing': 0.456},
+            [(WARN, 'gaps: about 46 % of the frames are missing by their stamps')],
+        ),
+        ({'missing': 0.1}, [(OK, 'OK')]),
         ({'clock': 'stamps jumped'}, [(WARN, 'clock: stamps jumped')]),
         (
             {'stale': 0.75},
@@ -145,6 +151,30 @@ def test_a_frozen_picture_is_told_from_a_still_scene() -> None:
     assert arrivals.frozen == pytest.approx(4.0)
     arrivals.note(frame(80, noise[0].tobytes()), 8.0, None)
     assert arrivals.frozen == 0.0
+
+
+@pytest.mark.parametrize('lost', [0.0, 0.3, 0.6])
+def test_frames_that_are_lost_leave_gaps_between_stamps(lost: float) -> None:
+    rng = random.Random(1)
+    arrivals, sent, arrived = Arrivals(), 0, 0
+    for number in range(150):  # 30 Hz with a jitter of 2 ms, as drivers have
+        seconds = number / 30 + rng.uniform(-2e-3, 2e-3)
+        sent += 1
+        if rng.random() >= lost:
+            arrived += 1
+            arrivals.note(frame(round((100 + seconds) * 1e9)), seconds, None)
+    assert arrivals.missing(5.0) == pytest.approx(1 - arrived / sent, abs=0.03)
+
+
+def test_few_stamps_and_broken_ones_say_nothing_of_gaps() -> None:
+    arrivals = Arrivals()
+    for number in range(15):
+        arrivals.note(frame(number**3), number / 10, None)
+    assert arrivals.missing(1.5) == 0.0
+    still = Arrivals()
+    for number in range(100):
+        still.note(frame(0), number / 30, None)
+    assert still.missing(3.0) == 0.0
 
 
 def test_trouble_with_stamps_is_told_once() -> None:

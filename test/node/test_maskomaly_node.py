@@ -31,15 +31,17 @@ from numpy.typing import NDArray
 
 pytest.importorskip('rclpy')
 
+from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.msg import ParameterValue
 from rcl_interfaces.srv import GetParameters, SetParametersAtomically
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from maskomaly_ros import detector as detector_module
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.node import messages
 
 BOX = np.zeros((24, 32), np.uint8)
 BOX[8:12, 10:16] = 255
@@ -63,6 +65,7 @@ def test_all_outputs_of_a_frame(ros: Any) -> None:
     topics = {
         name: ros.listen(f'/front/anomaly/{name}') for name in ('heatmap', 'mask', 'overlay')
     }
+    topics['mono8'] = ros.listen('/front/anomaly/heatmap/mono8')
     topics['compressed'] = ros.listen('/front/anomaly/overlay/compressed', CompressedImage)
     sent = ros.image(12_000_000_034)
     ros.camera('/front/image_raw').publish(sent)
@@ -74,6 +77,8 @@ def test_all_outputs_of_a_frame(ros: Any) -> None:
     heatmap = pixels(got['heatmap'], np.float32)[..., 0]
     assert heatmap[BOX > 0].min() > 0.99
     assert heatmap[BOX == 0].max() < 0.01
+    assert got['mono8'].encoding == 'mono8'
+    np.testing.assert_array_equal(pixels(got['mono8'])[..., 0], np.rint(255 * heatmap))
     assert got['mask'].encoding == 'mono8'
     np.testing.assert_array_equal(pixels(got['mask'])[..., 0], BOX)
     assert got['overlay'].encoding == 'bgr8'
@@ -297,7 +302,7 @@ def get_parameter(ros: Any, name: str) -> ParameterValue:
 def test_parameters_change_while_it_runs(ros: Any) -> None:
     ros.maskomaly()
     mask = ros.listen('/front/anomaly/mask')
-    heatmap = ros.listen('/front/anomaly/heatmap')
+    heatmap = ros.listen('/front/anomaly/heatmap/mono8')
     camera = ros.camera('/front/image_raw')
 
     def results(number: int) -> tuple[Image, Image]:
@@ -310,7 +315,7 @@ def test_parameters_change_while_it_runs(ros: Any) -> None:
     assert get_parameter(ros, 'obstacle_threshold').double_value == 0.5, 'calibrated'
     assert list(get_parameter(ros, 'anomalous_queries').integer_array_value) == [1]
 
-    assert set_parameters(ros, obstacle_threshold=1.0, heatmap_encoding='mono8') == ''
+    assert set_parameters(ros, obstacle_threshold=1.0, overlay_opacity=0.25) == ''
     after, scores = results(2)
     assert not pixels(after).any()
     assert scores.encoding == 'mono8'
@@ -486,7 +491,97 @@ def test_lifecycle_by_hand(ros: Any) -> None:
     ros.camera('/other/image_raw').publish(ros.image(3))
     ros.spin_until(lambda: stamps(mask.messages) == [3])
     assert change_state(ros, 'shutdown')
-    assert state(ros) == 'finalized'
+    assert (state(ros), node.phase) == ('finalized', 'finalized')
+
+
+def test_every_transition_is_logged(ros: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    node = ros.maskomaly(autostart=False)
+    for transition in ('configure', 'activate', 'deactivate', 'cleanup', 'shutdown'):
+        assert change_state(ros, transition)
+    assert node.phase == 'finalized'
+    logged = capfd.readouterr().err
+    lines = [
+        'checkpoint red', 'active; waiting', 'inactive: deactivated', 'unconfigured: cleaned up',
+        'finalized: shut down',
+    ]  # fmt: skip
+    places = [logged.index(line) for line in lines]
+    assert places == sorted(places)
+
+
+def test_services_answer_while_the_network_is_loaded(ros: Any, network: Any) -> None:
+    """A download or a compilation takes minutes."""
+    may_load = threading.Event()
+
+    def load(settings: Any) -> Detector:
+        assert may_load.wait(30)
+        return Detector(network)
+
+    node = ros.maskomaly(autostart=False, load_detector=load)
+    client = ros.node.create_client(ChangeState, '/maskomaly/change_state')
+    ros.spin_until(client.service_is_ready)
+    request = ChangeState.Request()
+    request.transition.label = 'configure'
+    configured = client.call_async(request)
+    try:
+        ros.spin_until(lambda: node.phase == 'configuring')
+        assert state(ros) == 'configuring'
+        assert not change_state(ros, 'shutdown'), 'not now'
+        assert 'being configured' in set_parameters(ros, checkpoint='other')
+        diagnostics = ros.listener('/diagnostics', DiagnosticArray)
+        ros.spin_until(lambda: diagnostics.messages)
+        assert diagnostics.messages[-1].status[0].message == 'configuring'
+        assert not configured.done()
+    finally:
+        may_load.set()
+    ros.spin_until(configured.done)
+    assert configured.result().success
+    assert (state(ros), node.phase) == ('inactive', 'inactive')
+    assert change_state(ros, 'activate')
+    assert set_parameters(ros, jpeg_quality=70) == ''
+
+
+def test_calibration_is_published_beside_the_results(ros: Any) -> None:
+    ros.maskomaly()
+    infos = ros.listen('/front/anomaly/camera_info', CameraInfo)
+    mask = ros.listen('/front/anomaly/mask')
+    camera = ros.camera('/front/image_raw')
+    driver = ros.node.create_publisher(CameraInfo, '/front/camera_info', 5)
+    ros.spin_until(driver.get_subscription_count)
+    camera.publish(ros.image(1))
+    ros.spin_until(lambda: stamps(mask.messages) == [1])
+    driver.publish(CameraInfo(header=ros.image(2).header, width=32, height=24))
+    # It comes by another topic, so that a frame may be ahead of it.
+    numbers = iter(range(2, 1000))
+
+    def is_there() -> bool:
+        camera.publish(ros.image(next(numbers)))
+        return bool(infos.messages)
+
+    ros.spin_until(is_there, 'camera_info')
+    info = infos.messages[0]
+    assert info.header.frame_id == 'front_camera'
+    ros.spin_until(lambda: stamps([info])[0] in stamps(mask.messages))
+    assert (info.width, info.height) == (32, 24)
+
+
+def test_calibration_alone_runs_no_network(ros: Any, network: Any) -> None:
+    node = ros.maskomaly()
+    ros.listen('/front/anomaly/camera_info', CameraInfo)
+    ros.camera('/front/image_raw').publish(ros.image(1))
+    ros.spin_until(lambda: counts(node) == {'received': 1, 'unwanted': 1})
+    assert network.batches == []
+
+
+def test_a_missing_vision_msgs_is_said(
+    ros: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = messages.message_class
+    monkeypatch.setattr(
+        messages, 'message_class', lambda n: None if n.startswith('vision_msgs') else found(n)
+    )
+    ros.maskomaly()
+    logged = capfd.readouterr().err
+    assert 'not published, for want of message packages: obstacles (vision_msgs)' in logged
 
 
 def test_impossible_transitions_are_refused_and_survived(ros: Any) -> None:

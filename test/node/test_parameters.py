@@ -117,7 +117,7 @@ def test_every_parameter_describes_itself(owner: Owner) -> None:
     assert (limits.from_value, limits.to_value) == (0.0, 1.0)
     (limits,) = owner.node.describe_parameter('jpeg_quality').integer_range
     assert (limits.from_value, limits.to_value) == (1, 100)
-    assert 'mono8' in owner.node.describe_parameter('heatmap_encoding').additional_constraints
+    assert 'paper' in owner.node.describe_parameter('variant').additional_constraints
     assert 'unconfigured' in owner.node.describe_parameter('checkpoint').additional_constraints
 
 
@@ -203,7 +203,7 @@ def test_another_score_brings_its_own_threshold_unless_one_comes_along(owner: Ow
         ({'reject_weight': 1.5}, ['reject_weight', '1.5']),
         ({'reject_weight': 1}, ['reject_weight', 'DOUBLE']),
         ({'jpeg_quality': 0}, ['jpeg_quality', '0']),
-        ({'heatmap_encoding': 'rgb8'}, ['heatmap_encoding', 'rgb8', 'mono8']),
+        ({'temporal_filter': 'mean'}, ['temporal_filter', 'mean', 'median']),
         ({'precision': 'float8'}, ['precision', 'float8', 'float16']),
         ({'backend': 'tensorflow'}, ['backend', 'tensorflow', 'transformers']),
         ({'device': 'gpu'}, ['device', 'gpu', 'cuda:N']),
@@ -251,7 +251,7 @@ def test_queries_that_the_network_lacks_are_refused(owner: Owner) -> None:
         ({'obstacle_threshold': 0.7, 'border_score': float('nan')}, ['border_score', 'nan']),
         ({'obstacle_threshold': 0.7, 'anomalous_queries': [2]}, ['query 2', '2 queries']),
         ({'obstacle_threshold': 0.7, 'ground_queries': [-1]}, ['ground_queries', '-1']),
-        ({'obstacle_threshold': 0.7, 'heatmap_encoding': 'x'}, ['heatmap_encoding', "'x'"]),
+        ({'obstacle_threshold': 0.7, 'temporal_filter': 'x'}, ['temporal_filter', "'x'"]),
         ({'obstacle_threshold': 0.7, 'checkpoint': 'x'}, ['checkpoint', "'x'", 'clean up']),
         ({'obstacle_threshold': 0.7, 'camera_topics': ['/x']}, ['camera_topics', 'clean up']),
         ({'obstacle_threshold': 0.7, 'autostart': False}, ['autostart', 'read-only']),
@@ -284,7 +284,6 @@ def test_changes_together_reach_the_detector_at_once(owner: Owner) -> None:
         'variant': 'reference_code',
         'obstacle_threshold': 1.0,
         'minimum_obstacle_area': 5,
-        'heatmap_encoding': 'mono8',
         'overlay_opacity': 1.0,
         'jpeg_quality': 100,
         'max_image_pixels': 1000,
@@ -297,7 +296,7 @@ def test_changes_together_reach_the_detector_at_once(owner: Owner) -> None:
     assert (scoring.border_threshold, scoring.variant) == (0.0, 'reference_code')
     assert scoring.mask_threshold == 0.25, 'what is shown stays in force'
     assert (live.detector.obstacle_threshold, live.detector.minimum_obstacle_area) == (1.0, 5)
-    assert (live.heatmap_encoding, live.overlay_opacity) == ('mono8', 1.0)
+    assert live.overlay_opacity == 1.0
     assert (live.jpeg_quality, live.max_image_pixels) == (100, 1000)
 
 

@@ -110,6 +110,15 @@ def test_a_real_network_finds_the_same_in_another_process(
     assert 'Traceback' not in process.output
 
 
+@pytest.mark.parametrize('word', ['-h', '--help'])
+def test_help_is_printed_and_starts_no_node(run: Any, word: str) -> None:
+    process = run('-m', 'maskomaly_ros.node', word)
+    assert process.status() == 0
+    assert process.output.startswith('usage: maskomaly_node')
+    assert '--params-file' in process.output
+    assert 'active' not in process.output
+
+
 def test_the_process_does_not_take_itself_apart_for_long(run: Any) -> None:
     program = (
         'import atexit, time; from maskomaly_ros.node import maskomaly_node\n'

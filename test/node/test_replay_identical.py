@@ -138,7 +138,6 @@ def test_replay_and_node_give_the_same(
         'obstacle_threshold': 0.625,
         'overlay_opacity': 0.75,
         'jpeg_quality': 60,
-        'heatmap_encoding': '32FC1',
         'camera_height': [1.5, 1.2],
         'camera_pitch': [0.0, 0.1],
         'max_range': 200.0,

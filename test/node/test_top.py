@@ -90,6 +90,13 @@ def test_others_are_passed_over_and_silence_is_seen() -> None:
     assert 'silent for 9 s' in rendered(statuses, 9.0)
 
 
+def test_a_silent_node_says_nothing_of_its_cameras() -> None:
+    statuses = Statuses()
+    statuses.take([status('m: network'), status('m: camera /front', 'OK')], 0.0)
+    assert 'unknown' not in rendered(statuses, SILENT_AFTER)
+    assert 'unknown (was: OK)' in rendered(statuses, SILENT_AFTER + 0.1)
+
+
 def test_diagnostics_cannot_steer_the_terminal() -> None:
     statuses = Statuses()
     escape = '\x1b]0;title\x07\x1b[2J\r\n'
