@@ -31,6 +31,8 @@ WINDOW = 5.0  # seconds that rates and latencies look back
 MOST_MISSING = 0.1
 """Share of frames that may be missing by their stamps before it is said."""
 _FEWEST_STAMPS = 20  # that say something of gaps
+_MOST_JITTER = 0.2  # of a period, that a camera with one has
+_LEAST_REGULAR = 0.8  # of the steps between its stamps
 _FUTURE_TOLERANCE = 100_000_000  # ns that the clocks of two machines may differ
 _SAMPLES = 4096
 _HEADER = 12  # bytes of a serialized message up to the end of its stamp
@@ -247,13 +249,18 @@ class Arrivals:
         """Return the share of the frames of the last seconds that are missing by their stamps.
 
         The lower quartile of the steps between stamps is the period of the camera, also where
-        more than half of its frames are lost; a step of n periods has lost n - 1 frames.
+        more than half of its frames are lost; a step of n periods has lost n - 1 frames. Where
+        steps are no multiples of it, the camera has no period, and nothing can be said.
         """
         steps = sorted(self._steps.values(now))
         if len(steps) < _FEWEST_STAMPS:
             return 0.0
         period = steps[len(steps) // 4]
-        lost = sum(round(step / period) - 1 for step in steps)
+        periods = [step / period for step in steps]
+        regular = sum(abs(each - round(each)) < _MOST_JITTER for each in periods)
+        if regular < _LEAST_REGULAR * len(periods):
+            return 0.0
+        lost = sum(max(0, round(each) - 1) for each in periods)
         return lost / (lost + len(steps))
 
     def drain_clock_trouble(self) -> str:

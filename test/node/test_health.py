@@ -166,6 +166,15 @@ def test_frames_that_are_lost_leave_gaps_between_stamps(lost: float) -> None:
     assert arrivals.missing(5.0) == pytest.approx(1 - arrived / sent, abs=0.03)
 
 
+def test_a_camera_without_a_period_has_no_gaps() -> None:
+    rng = random.Random(2)
+    arrivals, seconds = Arrivals(), 0.0
+    for _ in range(100):
+        seconds += rng.expovariate(25)
+        arrivals.note(frame(round(seconds * 1e9)), seconds, None)
+        assert arrivals.missing(seconds) == 0.0
+
+
 def test_few_stamps_and_broken_ones_say_nothing_of_gaps() -> None:
     arrivals = Arrivals()
     for number in range(15):
