@@ -55,15 +55,11 @@ test:  ## Run the tests
 test-fast:  ## Run the tests that take no time, for the inner loop
 	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(PYTEST_ARGS)
 
-<<<<<<< HEAD
-lint:  ## Check style, types and which part imports which
-=======
 test-oldest: STAGE = oldest
 test-oldest:  ## Run a part of the tests with the oldest versions that setup.py admits
 	@$(run) -m pytest -q $(OLDEST_TESTS) $(PYTEST_ARGS)
 
-lint:  ## Check style and types
->>>>>>> d658208 (Let the first day of a ROS user go well: launch files that check first, a log that says why no frame comes)
+lint:  ## Check style, types and which part imports which
 	@$(run) -m ruff check
 	@$(run) -m ruff format --check
 	@$(run) -m mypy

@@ -255,7 +255,9 @@ class Arrivals:
         steps = sorted(self._steps.values(now))
         if len(steps) < _FEWEST_STAMPS:
             return 0.0
-        period = steps[len(steps) // 4]
+        shortest = steps[len(steps) // 4]
+        single = [step for step in steps if step < 1.5 * shortest]
+        period = single[len(single) // 2]
         periods = [step / period for step in steps]
         regular = sum(abs(each - round(each)) < _MOST_JITTER for each in periods)
         if regular < _LEAST_REGULAR * len(periods):
