@@ -29,11 +29,13 @@ from maskomaly_ros.cli.common import (
     MaybePath,
     MaybePaths,
     MaybeStr,
+    MaybeStrs,
     Precision,
     Size,
     load,
     progress,
 )
+from maskomaly_ros.cli.evaluate import report_skipped
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -84,6 +86,17 @@ def analyse(
     most_queries: Annotated[
         MaybeInt, typer.Option(min=0, help='Anomalous queries to try at most; default: 20.')
     ] = None,
+    ordinary: Annotated[
+        MaybeStrs,
+        typer.Option(
+            metavar='[LAYOUT:]PATH',
+            help='Ordinary frames, without anomalies, for false obstacles and pooled figures: a '
+            'labelled data set, a video, a folder of images or a bag. Repeat for more.',
+        ),
+    ] = None,
+    minimum_obstacle_area: Annotated[
+        int, typer.Option(min=0, help='Pixels of the smallest false obstacle that counts.')
+    ] = 50,
     cache: Annotated[
         MaybePath,
         typer.Option(help='Folder with outputs of networks, to be reused and added to.'),
@@ -96,6 +109,7 @@ def analyse(
     from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import analysis
     from maskomaly_ros.evaluation.datasets import open_dataset
+    from maskomaly_ros.evaluation.ordinary import open_ordinary
     from maskomaly_ros.evaluation.report import run_facts
 
     if queries and len(queries) != len(checkpoint):
@@ -106,13 +120,13 @@ def analyse(
     if len(set(checkpoint)) < len(checkpoint):
         raise MaskomalyError(f'a checkpoint is given twice: {", ".join(checkpoint)}')
     images = open_dataset(dataset)
+    frames = [open_ordinary(specification) for specification in ordinary or ()]
     analysis.prepare(out)
     studies = []
     for index, name in enumerate(checkpoint):
         network = load(name, device, precision, input_size)
-        parameters = find_queries(
-            network, queries[index] if queries else None
-        ).scoring_parameters()
+        known = find_queries(network, queries[index] if queries else None)
+        parameters = known.scoring_parameters()
         check_queries(network, parameters)
         with progress() as bars:
             studies.append(
@@ -122,6 +136,9 @@ def analyse(
                     parameters,
                     methods=[m.strip() for m in methods.split(',')] if methods else None,
                     most_queries=analysis.MOST_QUERIES if most_queries is None else most_queries,
+                    ordinary=frames,
+                    threshold=known.obstacle_threshold,
+                    minimum_area=minimum_obstacle_area,
                     cache=cache,
                     progress=bars,
                 )
@@ -144,11 +161,4 @@ def analyse(
         highlight=False,
         markup=False,
     )
-    if images.skipped:
-        ERR.print(
-            f'{len(images.skipped)} of {images.name} skipped: {", ".join(images.skipped)}',
-            style='yellow',
-            markup=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(1)
+    report_skipped({images.name: images.skipped, **{f.name: f.skipped for f in frames}})

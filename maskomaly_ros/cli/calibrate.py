@@ -89,7 +89,8 @@ def calibrate(
     criterion: Annotated[
         MaybeStr,
         typer.Option(
-            help='What settings are chosen by: ap, fpr95, pooled-ap or pooled-fpr95; pooled ones '
+            help='What settings are chosen by: ap, fpr95, pooled-ap, pooled-fpr95 or '
+            'pooled-recall (where 0.1 % of other pixels are above the threshold); pooled ones '
             'take the pixels of ordinary frames as negatives. Default: pooled-ap with --ordinary, '
             'else ap.'
         ),

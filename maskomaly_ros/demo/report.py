@@ -75,6 +75,9 @@ class DemoSummary:
         latency_p50: seconds from the stamp to the arrival of the obstacle mask, median.
         latency_p95: the same, 95th percentile.
         obstacle_threshold: the one the node applied; None where it did not say.
+        ordinary_frames: recorded frames in which there is no obstacle, not even the rim of one; 0
+            without ground truth.
+        false_obstacles: obstacles a frame that were found in those; None without any.
         quality: pixel metrics; None where there is no ground truth, or no obstacle in it.
         unreadable: frames of the source that could not be read, by name and reason.
         contact_sheet: picture with camera, heatmap and overlay of some frames.
@@ -94,6 +97,8 @@ class DemoSummary:
     latency_p50: float
     latency_p95: float
     obstacle_threshold: float | None
+    ordinary_frames: int
+    false_obstacles: float | None
     quality: Quality | None
     unreadable: tuple[str, ...]
     contact_sheet: Path
@@ -168,6 +173,7 @@ def summarise(run: Run, stream: Stream, checkpoint: str, folder: Path, out: Path
     counts = run.status['diagnostics']
     replaced = min(counts['replaced'], missing) if counts else missing
     latency = [f['latency']['mask'] for f in frames]
+    ordinary, false = _false_obstacles(run, stream.truth, folder) if stream.truth else (0, 0)
     summary = DemoSummary(
         source=stream.title,
         checkpoint=checkpoint,
@@ -180,6 +186,8 @@ def summarise(run: Run, stream: Stream, checkpoint: str, folder: Path, out: Path
         latency_p50=float(np.percentile(latency, 50)),
         latency_p95=float(np.percentile(latency, 95)),
         obstacle_threshold=threshold,
+        ordinary_frames=ordinary,
+        false_obstacles=false / ordinary if ordinary else None,
         quality=_evaluate(run, stream.truth, folder) if stream.truth else None,
         unreadable=run.unreadable,
         contact_sheet=sheet,
@@ -217,6 +225,22 @@ def _evaluate(run: Run, truth: dict[int, NDArray[np.uint8]], folder: Path) -> Qu
     return Quality(result.ap, f1, result.best_f1, result.best_f1_threshold)
 
 
+def _false_obstacles(
+    run: Run, truth: dict[int, NDArray[np.uint8]], folder: Path
+) -> tuple[int, int]:
+    """Return the number of recorded frames without obstacles, and of obstacles found in them."""
+    found = [
+        _count(arrays['mask'])
+        for stamp, arrays in _arrays(folder, run)
+        if not truth[run.published[stamp]].any()
+    ]
+    return len(found), sum(found)
+
+
+def _count(mask: NDArray[np.uint8]) -> int:
+    return cv2.connectedComponents(mask, connectivity=8)[0] - 1
+
+
 def _write_contact_sheet(
     path: Path,
     run: Run,
@@ -228,17 +252,20 @@ def _write_contact_sheet(
     """Write camera, heatmap and overlay of frames from all over the recording.
 
     Of each part of it the frame with the largest obstacle: the largest true one in full view where
-    the truth is known.
+    the truth is known, and where there is none the one with the most false ones.
     """
     facts = {f['stamp']: f for f in frames}
     kept = [int(p.stem) for p in sorted(folder.glob('*.npz')) if int(p.stem) in facts]
 
-    def interest(stamp: int) -> int:
+    def interest(stamp: int) -> tuple[int, int]:
+        found = int(facts[stamp]['obstacle_pixels'])
         if stream.truth is None:
-            return int(facts[stamp]['obstacle_pixels'])
+            return 0, found
+        if not stream.truth[run.published[stamp]].any():
+            return 0, found
         obstacle = stream.truth[run.published[stamp]] == 1
         is_cut = obstacle[-1].any() or obstacle[:, 0].any() or obstacle[:, -1].any()
-        return 0 if is_cut else int(np.count_nonzero(obstacle))
+        return (0, 0) if is_cut else (int(np.count_nonzero(obstacle)), 0)
 
     parts = np.array_split(np.array(kept), min(SHEET_ROWS, len(kept)))
     chosen = [max(map(int, part), key=interest) for part in parts]
@@ -248,7 +275,7 @@ def _write_contact_sheet(
         index, fact = run.published[stamp], facts[stamp]
         with np.load(folder / f'{stamp}.npz') as arrays:
             tiles += [pictures[index], colorize(arrays['score']), arrays['overlay']]
-            count = cv2.connectedComponents(arrays['mask'], connectivity=8)[0] - 1
+            count = _count(arrays['mask'])
         captions += [
             f'frame {index}, {index / stream.rate:.1f} s',
             f'highest score {fact["max_score"]:.2f}',
@@ -295,6 +322,11 @@ def table_of(summary: DemoSummary) -> Table:
         'latency, stamp to mask',
         f'p50 {1000 * summary.latency_p50:.0f} ms, p95 {1000 * summary.latency_p95:.0f} ms',
     )
+    if summary.false_obstacles is not None:
+        table.add_row(
+            'false obstacles a frame',
+            f'{summary.false_obstacles:.2f} in {summary.ordinary_frames} frames without obstacles',
+        )
     quality = summary.quality
     if quality is not None:
         threshold = summary.obstacle_threshold

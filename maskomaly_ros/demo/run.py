@@ -55,10 +55,10 @@ SIZE = (640, 360)
 CLIP_FRAMES = 180
 MOST_FRAMES = 600
 
-# The clip is cut together from several scenes, each where something comes up on the road. These
-# are some that a network as small as the bundled one can do: where there is much traffic its
-# query answers to vehicles too. What it does with scenes that nobody picked is in the README.
-SCENES = (7, 37, 29, 17)
+# The clip is cut together from the first scenes that there are, whatever comes up in them: on the
+# road of all but the last there are obstacles, and the last one shows ordinary traffic alone.
+SCENES = (0, 1, 2)
+ORDINARY_SCENES = (3,)
 _SCENE_START = 2.2
 _CLIP_RATE = 15.0
 
@@ -89,7 +89,8 @@ def run_demo(
         topic: image topic of the bag; None takes its first.
         frames: how many frames to publish at most; by default 180 of the generated clip and 600
             of a source.
-        scenes: seeds of the scenes that the generated clip consists of.
+        scenes: seeds of the scenes that the generated clip consists of. `ORDINARY_SCENES`, which
+            have no obstacles, follow them.
         size: (width, height) of the clip; frames of a source are shrunk to fit into it.
         console: where progress and the summary go.
 
@@ -154,9 +155,10 @@ def _render_clip(
     width, height = size
     truth = {}
     task = progress.add_task('Rendering the clip', total=frames)
-    parts = np.array_split(np.arange(frames), len(scenes))
-    for seed, indices in zip(scenes, parts, strict=True):
-        scene = Scene(seed, (height, width))
+    every = [*((seed, True) for seed in scenes), *((seed, False) for seed in ORDINARY_SCENES)]
+    parts = np.array_split(np.arange(frames), len(every))
+    for (seed, obstacles), indices in zip(every, parts, strict=True):
+        scene = Scene(seed, (height, width), obstacles=obstacles)
         for index in map(int, indices):
             status = node.process.poll()
             if status is not None:
@@ -166,7 +168,8 @@ def _render_clip(
             cv2.imwrite(str(folder / f'{index:05}.png'), bgr, (cv2.IMWRITE_PNG_COMPRESSION, 1))
             truth[index] = frame.anomaly
             progress.advance(task)
-    title = f'generated clip, scenes {", ".join(map(str, scenes))}'
+    ordinary = ', '.join(map(str, ORDINARY_SCENES))
+    title = f'generated clip, scenes {", ".join(map(str, scenes))}; ordinary {ordinary}'
     return Stream(folder, title, _CLIP_RATE, frames, size, truth=truth)
 
 

@@ -20,6 +20,7 @@ Those of the Maskomaly paper, for any checkpoint and data set:
 2. IoU: how well the mask of each query covers anomalies, on average.
 3. Number of anomalous queries: the figures of the score with the first k queries by IoU.
 4. Curves: precision-recall and ROC of all methods.
+5. Ordinary frames: recall of anomalies against false obstacles on frames that show none.
 
 `study` measures one checkpoint, `write_studies` writes figures, tables and a page of several.
 """
@@ -51,9 +52,17 @@ from maskomaly_ros.evaluation.images import (
     over_images,
 )
 from maskomaly_ros.evaluation.metrics import ImageSummary, PixelMetrics, PixelResult
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
+from maskomaly_ros.evaluation.traffic import (
+    CURVE_THRESHOLDS,
+    MAIN,
+    Traffic,
+    measure_traffic,
+    ordinary_statistics,
+)
 from maskomaly_ros.html import Cell, Column, Markup
 from maskomaly_ros.networks import MaskPrediction, Network
-from maskomaly_ros.scores import check_scores
+from maskomaly_ros.scores import check_scores, default_scores
 from maskomaly_ros.scoring import (
     ScoringParameters,
     accept_map,
@@ -165,6 +174,7 @@ class Study:
         images: number of images.
         answers: study 1.
         anomalies: studies 2 to 4; None where the data set has no labels of anomalies.
+        traffic: study 5; None without ordinary frames.
 
     """
 
@@ -174,6 +184,7 @@ class Study:
     images: int
     answers: Answers
     anomalies: AnomalyStudy | None
+    traffic: Traffic | None = None
 
 
 def study(
@@ -183,6 +194,9 @@ def study(
     *,
     methods: Sequence[str] | None = None,
     most_queries: int = MOST_QUERIES,
+    ordinary: Sequence[OrdinaryFrames] = (),
+    threshold: float = 0.9,
+    minimum_area: int = 0,
     cache: Path | None = None,
     progress: Progress = no_progress,
 ) -> Study:
@@ -194,6 +208,9 @@ def study(
         parameters: of the score.
         methods: those of study 4; None takes all that are possible.
         most_queries: most anomalous queries of study 3.
+        ordinary: frames without anomalies, for study 5.
+        threshold: the obstacle threshold of study 5.
+        minimum_area: smaller obstacles, in pixels, do not count there.
         cache: folder with outputs of networks, used and added to; None keeps them in a temporary
             one meanwhile.
         progress: see `Progress`.
@@ -232,8 +249,26 @@ def study(
         check_images(dataset, images)
         assert counts is not None
         answers = Answers((*network.class_names, 'void'), counts)
+        statistics = traffic = None
+        if ordinary:
+            chosen_methods = (methods or default_scores(parameters)) if anomalous else ()
+            if 'sml' in chosen_methods:
+                statistics = ordinary_statistics(
+                    network, ordinary, cache=folder, progress=progress
+                )
+            traffic = measure_traffic(
+                network,
+                ordinary,
+                parameters,
+                chosen_methods,
+                threshold,
+                minimum_area=minimum_area,
+                statistics=statistics,
+                cache=folder,
+                progress=progress,
+            )
         if not anomalous:
-            return Study(name, network.sha256, parameters, images, answers, None)
+            return Study(name, network.sha256, parameters, images, answers, None, traffic)
         if not ious:
             raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1)')
         mean_iou: FloatArray = np.mean(ious, axis=0)
@@ -250,12 +285,19 @@ def study(
             for metrics, summary in zip(by_count, summaries, strict=True):
                 metrics.add(summary)
         evaluation = evaluate(
-            network, dataset, parameters, methods, cache=folder, progress=progress
+            network,
+            dataset,
+            parameters,
+            methods,
+            cache=folder,
+            statistics=statistics,
+            traffic=traffic,
+            progress=progress,
         )
     anomalies = AnomalyStudy(
         mean_iou, tuple(metrics.compute() for metrics in by_count), evaluation.results
     )
-    return Study(name, network.sha256, parameters, images, answers, anomalies)
+    return Study(name, network.sha256, parameters, images, answers, anomalies, traffic)
 
 
 @torch.inference_mode()
@@ -352,6 +394,7 @@ def write_studies(
         sections.append(_query_iou(known, parameters, iou_threshold, out))
         sections.append(_query_count(known, parameters, out))
         sections.extend(_curves(name, anomalies, out) for name, anomalies in known.items())
+    sections.extend(_traffic(s, s.traffic, out) for s in studies if s.traffic is not None)
     page = html.render(
         Path(__file__).with_name('analysis.html'),
         title='Analysis of ' + ', '.join(names),
@@ -653,12 +696,87 @@ def _curves(name: str, anomalies: AnomalyStudy, out: _Folder) -> dict[str, Any]:
     }
 
 
+def _traffic(study: Study, traffic: Traffic, out: _Folder) -> dict[str, Any]:
+    name, stem = study.checkpoint, _file_name(study.checkpoint)
+    found = [(each.name, each.found) for each in traffic.sets]
+    if len(found) > 1:
+        found.append(('all', traffic.found))
+    known = list(traffic.found.by_class)
+    rows: list[dict[str, Any]] = [
+        {
+            'ordinary_frames': each,
+            'frames': figures.frames,
+            'false_obstacles_a_frame': figures.a_frame,
+            'frames_with_any': figures.share_of_frames,
+            'pixels_above': figures.share_of_pixels,
+            **{f'{label}_above': figures.by_class.get(label, np.nan) for label in known},
+        }
+        for each, figures in found
+    ]
+    out.table(f'ordinary_{stem}', rows)
+    files, shown, curves, pooled = f'ordinary_{stem}.csv', [], [], ''
+    total = traffic.found
+    summary = [
+        f'{name}: {total.a_frame:.3f} false obstacles a frame on {total.frames} ordinary frames '
+        f'at the threshold {traffic.threshold:g}; {100 * total.share_of_frames:.2f} % of the '
+        'frames have any.'
+    ]
+    result = study.anomalies.methods.get(MAIN) if study.anomalies else None
+    at = result.at_threshold if result else None
+    if at is not None and result is not None and result.pooled is not None:
+        curves = [
+            {'threshold': float(t), 'false_obstacles_a_frame': float(f), 'recall': recall}
+            for t, f, recall in zip(CURVE_THRESHOLDS, traffic.curve, at.recall_curve, strict=True)
+        ]
+        out.table(f'recall_{stem}', curves)
+        files += f', recall_{stem}.csv'
+        shown = [
+            out.figure(
+                f'recall_{stem}',
+                plots.recall_against_false_obstacles(
+                    traffic.curve,
+                    {MAIN: np.array(at.recall_curve)},
+                    {MAIN: (at.false_obstacles, at.recall)},
+                ),
+                'recall of anomalies against false obstacles a frame of ordinary traffic',
+            )
+        ]
+        pooled = (
+            f' With the pixels of ordinary frames as negatives the AP is '
+            f'{100 * result.pooled.ap:.2f} %, and {100 * result.pixels.ap:.2f} % without.'
+        )
+        summary.append(
+            f'{name}: {100 * at.recall:.2f} % of the anomalous pixels and '
+            f'{100 * at.component_recall:.2f} % of the anomalies are found there.{pooled}'
+        )
+    return {
+        'title': f'Ordinary frames: {name}',
+        'text': 'What the score finds where nothing is anomalous, so that everything is a false '
+        'alarm. The curve goes through thresholds from 0 to 1; a ring marks the one in use.',
+        'summary': summary,
+        'legend': [],
+        'wide': [],
+        'figures': shown,
+        'table': _table(
+            rows,
+            {
+                'ordinary_frames': '',
+                'frames': 'd',
+                'false_obstacles_a_frame': '.3f',
+                **dict.fromkeys(list(rows[0])[3:], '%'),
+            },
+            f'ordinary frames with {name}',
+        ),
+        'files': files,
+    }
+
+
 _FIGURES = ('ap', 'fpr95', 'auroc', 'best_f1', 'exact_ap')
 _HEADS = {'ap': 'AP', 'fpr95': 'FPR95', 'auroc': 'AuROC', 'best_f1': 'best F1'}
 
 
 def _table(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], label: str) -> Markup:
-    """Return rows as a table of the page; kinds: text, d number, % percentage."""
+    """Return rows as a table of the page; kinds: text, d number, .3f, % percentage."""
     columns = [
         Column(
             _HEADS.get(name, name.replace('_', ' ').replace('iou', 'IoU').replace(' ap', ' AP'))
@@ -673,6 +791,8 @@ def _table(rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str], label: s
             return Cell(int(value), 'yes' if value else '')
         if value == '':
             return Cell(None)
+        if kind == '.3f':
+            return Cell(value, f'{value:.3f}')
         if kind == '%':
             return Cell(value, '–' if np.isnan(value) else f'{100 * value:.2f}')
         return Cell(value)

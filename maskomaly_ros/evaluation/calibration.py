@@ -30,7 +30,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -92,10 +92,18 @@ CRITERIA: Mapping[str, str] = {
     'fpr95': 'FPR95, then AP, of the images with anomalies',
     'pooled-ap': 'AP, then FPR95, with the pixels of ordinary frames as negatives too',
     'pooled-fpr95': 'FPR95, then AP, with the pixels of ordinary frames as negatives too',
+    'pooled-recall': 'recall where 1 of 1,000 other pixels, those of ordinary frames among them, '
+    'is a false alarm, then AP',
 }
 """What settings are chosen by."""
 MOST_ORDINARY = 100
 """Frames of each ordinary data set or drive that are looked at, evenly spread."""
+FALSE_ALARM_SHARE = 0.001
+"""False positive rate at which `pooled-recall` looks."""
+MOST_TRIED = 16
+"""Queries, by mean IoU, that are tried one after the other where ordinary frames are pooled."""
+MOST_ADDED = 4
+_LEAST_GAIN = 0.002
 GROUND_IOU = 0.5
 """Mean IoU with the road from which a query may become a ground query."""
 ROAD_CLASSES = ('road', 'drivable')
@@ -130,6 +138,9 @@ def calibrate(
     - Anomalous queries: for every query the IoU of its mask, m > 0.5 at full size without ignored
       pixels, with the anomalies, averaged over the images that have any; all queries with a mean
       of at least T_IoU.
+      Where ordinary frames are pooled in, a query that covers anomalies well may cover traffic
+      as well. So further sets are tried: beginning with the query whose accept alone is best by
+      the criterion, the one is added that helps most, as long as one does.
     - Ground queries: all queries whose mask has a mean IoU of at least `GROUND_IOU` with the
       road, or none. Road is what the labels say, where label 0 is the road alone, or else what
       the network itself takes for it, where one of its classes is called road or drivable;
@@ -246,6 +257,7 @@ def calibrate(
             'criterion': criterion,
             **({'ordinary': frames} if frames else {}),
             'input_size': asdict(network.input_size),
+            'queries_by': 'criterion' if choice.iou_threshold is None else 'iou_threshold',
             'iou_threshold': choice.iou_threshold,
             'mask_threshold_of_iou': 0.5,
             'ranking': _ranking(_mean_iou(observations)),
@@ -418,7 +430,7 @@ GRID = tuple(
 
 @dataclass(frozen=True)
 class _Choice:
-    iou_threshold: float
+    iou_threshold: float | None  # None where queries were added one by one
     parameters: ScoringParameters
 
 
@@ -432,24 +444,29 @@ class _Sets(NamedTuple):
 class _Parts:
     """The images, dealt out to parts, and the scores that every setting gives in each part."""
 
-    def __init__(self, observations: Sequence[_Observation], progress: Progress) -> None:
+    def __init__(
+        self, observations: Sequence[_Observation], criterion: str, progress: Progress
+    ) -> None:
         # Every part has an anomaly, so that it can be measured alone and left out.
         ordered = sorted(observations, key=lambda o: not o.can_be_searched)
         number = min(_MOST_PARTS, sum(o.can_be_searched for o in observations))
         self._parts = [ordered[i::number] for i in range(number)]
         self._progress = progress
         self._tables: dict[_Sets, Counts] = {}
+        self._criterion = criterion
+        self._tried = _Tried(self._parts) if _is_pooled(criterion) else None
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def candidates(
         self, thresholds: Sequence[float], without: int | None = None
-    ) -> dict[_Sets, float]:
+    ) -> dict[_Sets, float | None]:
         """Return the sets of queries to choose from, the paper's preference first.
 
         Anomalous queries are those that the thresholds of IoU select, best query first. Each set
-        comes without ground queries, and then with them.
+        comes without ground queries, and then with them. Where ordinary frames are pooled in,
+        sets that grow by what the criterion says follow.
 
         Args:
             thresholds: T_IoU. One that selects what another one does adds nothing, nor does one
@@ -462,12 +479,18 @@ class _Parts:
         mean_iou = _mean_iou(images)
         on_road = {int(q) for q in np.flatnonzero(_mean_road_iou(images) >= GROUND_IOU)}
         best_first = np.argsort(-mean_iou, kind='stable')
-        found: dict[_Sets, float] = {}
+        choices: list[tuple[float | None, tuple[int, ...]]] = []
         for threshold in thresholds:
             queries = tuple(int(q) for q in best_first if mean_iou[q] >= threshold)
-            if queries or not found:
-                for ground in ((), tuple(sorted(on_road - set(queries)))):
-                    found.setdefault(_Sets(queries, ground), threshold)
+            if queries or not choices:
+                choices.append((threshold, queries))
+        if self._tried is not None:
+            figure = _figure_of(self._criterion)
+            choices += [(None, grown) for grown in self._tried.growing(figure, without)]
+        found: dict[_Sets, float | None] = {}
+        for reason, queries in choices:
+            for ground in ((), tuple(sorted(on_road - set(queries)))):
+                found.setdefault(_Sets(queries, ground), reason)
         return found
 
     def counts(self, sets: _Sets) -> Counts:
@@ -485,14 +508,86 @@ class _Parts:
         for index, image in self._progress(pairs, len(pairs), 'parameters'):
             scores = search_scores(image.prediction, image.small_label.shape, *key)
             for setting, score in enumerate(scores):
-                counts[setting, index] += _bin_counts(score, image.small_label)
+                counts[setting, index] += _bin_counts(_bits(score), image.small_label)
         self._tables[key] = counts
         return counts
 
 
-def _bin_counts(score: NDArray[np.float32], label: Image) -> NDArray[np.intp]:
+class _Tried:
+    """Accept of the most promising queries, each alone, at half the size of the search."""
+
+    def __init__(self, parts: Sequence[Sequence[_Observation]]) -> None:
+        images = list(itertools.chain.from_iterable(parts))
+        order = np.argsort(-_mean_iou(images), kind='stable')
+        self._queries = tuple(int(query) for query in order[:MOST_TRIED])
+        self._maps = [[self._look(image) for image in part] for part in parts]
+        self._counts: dict[frozenset[int], Counts] = {}
+
+    def growing(
+        self, figure: Callable[[Curve], float], without: int | None
+    ) -> list[tuple[int, ...]]:
+        """Return the best query, then with the one that helps most beside it, and so on.
+
+        Args:
+            figure: what makes a set better: the higher, the better.
+            without: part that is left out.
+
+        """
+        sets: list[tuple[int, ...]] = []
+        chosen: tuple[int, ...] = ()
+        best = -1.0
+        while len(chosen) < MOST_ADDED:
+            figures = {
+                (*chosen, query): figure(_curve(self._count((*chosen, query), without)))
+                for query in self._queries
+                if query not in chosen
+            }
+            if not figures:
+                break
+            grown = max(figures, key=lambda queries: figures[queries])
+            if figures[grown] < best + _LEAST_GAIN:
+                break
+            best, chosen = figures[grown], grown
+            sets.append(chosen)
+        return sets
+
+    def _count(self, queries: tuple[int, ...], without: int | None) -> NDArray[np.integer[Any]]:
+        key = frozenset(queries)
+        if key not in self._counts:
+            rows = [self._queries.index(query) for query in queries]
+            counts = np.zeros((len(self._maps), 2, len(_BINS)), np.int32)
+            for index, part in enumerate(self._maps):
+                for bits, label in part:
+                    counts[index] += _bin_counts(bits[rows].max(axis=0), label)
+            self._counts[key] = counts
+        counts = self._counts[key]
+        rest = counts if without is None else np.delete(counts, without, axis=0)
+        return np.asarray(rest.sum(axis=0), np.int64)
+
+    @torch.inference_mode()
+    def _look(self, image: _Observation) -> tuple[NDArray[np.uint16], Image]:
+        """Return the bits of accept of each query, uint16 [K, h, w], and the label to them."""
+        height, width = image.small_label.shape
+        size = max(1, height // 2), max(1, width // 2)
+        prediction = image.prediction.resized(size)
+        maps = [
+            prediction.scored(accept_map, ScoringParameters(anomalous_queries=(query,)))[0]
+            for query in self._queries
+        ]
+        label = cv2.resize(image.small_label, size[::-1], interpolation=cv2.INTER_NEAREST)
+        # float16 numbers from 0 on are ordered as their bits are.
+        bits = torch.stack(maps).half().numpy().view(np.uint16)
+        return bits, np.asarray(label, np.uint8)
+
+
+def _bits(score: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the bits of scores from 0 on as float16, ordered as the scores are."""
+    bits = torch.from_numpy(score).half().numpy().view(np.uint16)
+    return np.asarray(bits & 0x7FFF, np.uint16)  # -0.0 counts as 0.0
+
+
+def _bin_counts(bits: NDArray[np.uint16], label: Image) -> NDArray[np.intp]:
     """Count anomalous and other pixels with scores in each of `_BINS`, [2, bins]."""
-    bits = torch.from_numpy(score).half().numpy().view(np.uint16) & 0x7FFF  # -0.0 counts as 0.0
     places = (bits >> 3).astype(np.intp)  # float16 numbers from 0 on ascend as their bits do
     known = label != IGNORE
     keys = places[known] + np.where(label[known] == 1, 0, len(_BINS))
@@ -512,7 +607,7 @@ def _search(
         over all images, and the mean of the AP of single parts.
 
     """
-    parts = _Parts(observations, progress)
+    parts = _Parts(observations, criterion, progress)
     if len(parts) == 1:
         _LOG.warning('one image with anomalies is too few to choose parameters: keeping defaults')
     choice, counts = _choose(parts, thresholds, criterion)
@@ -542,7 +637,7 @@ def _choose(
 ) -> tuple[_Choice, Counts]:
     """Choose the setting nearest to the paper's among those as good as the best.
 
-    As good means that the figure of the criterion, AP or FPR95, falls short by no more than the
+    As good means that the figure of the criterion falls short by no more than the
     standard error of the difference, which the jackknife over the parts estimates (the one
     standard error rule of Breiman et al. 1984, on paired differences). Nearest means the fewest
     parameters that are not the paper's; then that figure and then the other one decide. With a
@@ -576,9 +671,9 @@ def _choose(
     else:
         inside = counts[:, known]
         curves = [_curve(setting.sum(axis=0)) for setting in inside]
-        figures = [Curve.average_precision, _specificity95]
-        if criterion.endswith('fpr95'):
-            figures.reverse()
+        first_figure = _figure_of(criterion)
+        second = _specificity95 if first_figure is Curve.average_precision else None
+        figures = first_figure, second or Curve.average_precision
         primary, secondary = (np.array([figure(curve) for curve in curves]) for figure in figures)
         reduced = np.array(
             [
@@ -648,6 +743,19 @@ def _curve(counts: NDArray[np.integer[Any]]) -> Curve:
     """Return the curve of counts [2, bins]."""
     positives, negatives = counts[:, ::-1].astype(np.int64)
     return Curve.of_steps(SCORE_VALUES[_BINS][::-1], positives, negatives)
+
+
+def _figure_of(criterion: str) -> Callable[[Curve], float]:
+    """Return what a criterion looks at first: the higher, the better."""
+    if criterion.endswith('fpr95'):
+        return _specificity95
+    return _low_recall if criterion.endswith('recall') else Curve.average_precision
+
+
+def _low_recall(curve: Curve) -> float:
+    """Return the recall where the false positive rate is at most `FALSE_ALARM_SHARE`."""
+    few = np.flatnonzero(curve.false_positive_rate <= FALSE_ALARM_SHARE)
+    return float(curve.recall[few[-1]]) if few.size else 0.0
 
 
 def _specificity95(curve: Curve) -> float:

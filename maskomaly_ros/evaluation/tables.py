@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult
 from maskomaly_ros.evaluation.published import published
 from maskomaly_ros.evaluation.report import LOWER_IS_BETTER, MethodRow, in_words
@@ -106,28 +105,25 @@ def tables_of(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> 
 
 def traffic_table(traffic: Traffic) -> Table:
     """Return the table of what is found on ordinary frames."""
-    known = [name for name in CLASS_NAMES if name in traffic.found.by_class]
     found = [(each.name, each.found) for each in traffic.sets]
     if len(found) > 1:
         found.append(('all', traffic.found))
-    rows = [
-        [
-            Cell(name),
-            Cell(str(each.frames)),
-            Cell(f'{each.a_frame:.3f}'),
-            Cell(_percent(each.share_of_frames)),
-            Cell(_percent(each.share_of_pixels)),
-            *(Cell(_percent(each.by_class.get(label, math.nan))) for label in known),
-        ]
-        for name, each in found
-    ]
+    values: dict[str, list[str]] = {
+        'frames': [str(each.frames) for _, each in found],
+        'false obstacles a frame': [f'{each.a_frame:.3f}' for _, each in found],
+        'frames with any': [_percent(each.share_of_frames) for _, each in found],
+        'pixels above': [_percent(each.share_of_pixels) for _, each in found],
+    }
+    for label in traffic.found.by_class:
+        shares = [each.by_class.get(label, math.nan) for _, each in found]
+        values[f'{label} above'] = [_percent(share) for share in shares]
     area = traffic.minimum_area
     least = f' of at least {area} pixels' if area > 1 else ''
     return Table(
         f'Ordinary frames at the threshold {traffic.threshold:.4f}, obstacles{least}',
-        ['ordinary', 'frames', 'false/frame', 'frames with any', 'pixels above', *known],
-        rows,
-        ['Percent but for the false obstacles a frame; classes: share of their pixels above.'],
+        ['', *(name for name, _ in found)],
+        [[Cell(name), *map(Cell, row)] for name, row in values.items()],
+        ['Shares are percent: of frames, of pixels, and of the pixels of a known class.'],
     )
 
 

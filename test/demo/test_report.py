@@ -100,11 +100,25 @@ def test_figures(tmp_path: Path) -> None:
     assert summary.quality.best_f1 == pytest.approx(1.0)
     assert summary.quality.best_f1_threshold == pytest.approx(0.95, abs=1e-3)
     assert summary.quality.f1 == pytest.approx(2 * 16 / (2 * 16 + 16))
+    assert (summary.ordinary_frames, summary.false_obstacles) == (0, None)
     assert summary.video.read_bytes() == b'a video'
     report = json.loads(summary.summary.read_text())
     assert report['quality']['f1'] == pytest.approx(2 / 3)
     assert report['contact_sheet'] == str(summary.contact_sheet)
     assert report['unreadable'] == ['9b.png: broken']
+
+
+def test_false_obstacles_are_those_in_frames_without_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = {i: truth_of(i) if i < 7 else np.zeros_like(truth_of(0)) for i in range(10)}
+    truth[7][0, 0] = 255  # the rim of one
+    monkeypatch.setattr(Recorded, 'truth', lambda self: truth)
+    summary = Recorded(tmp_path, missing=(9,)).summarise()
+    assert summary.ordinary_frames == 1
+    assert summary.false_obstacles == 2  # the square, where there is none, and the bar
+    assert '2.00 in 1 frames without obstacles' in shown(summary)
+    assert json.loads(summary.summary.read_text())['false_obstacles'] == 2
 
 
 def test_replaced_is_derived_where_the_node_says_nothing(tmp_path: Path) -> None:

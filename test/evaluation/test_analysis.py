@@ -41,6 +41,7 @@ from maskomaly_ros.evaluation.analysis import (
 from maskomaly_ros.evaluation.calibration import calibrate
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
 from maskomaly_ros.evaluation.evaluate import evaluate
+from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import ScoringParameters, Variant, score_map
 
@@ -242,3 +243,30 @@ def test_command_on_a_real_network(
         run = CliRunner().invoke(app, [*common, '--out', str(out), *more])
         assert run.exit_code == 1
         assert message in ' '.join(run.output.split())
+
+
+def test_ordinary_frames_are_a_study_of_their_own(
+    scenes: Callable[..., Dataset], network: Any, traffic: OrdinaryFrames, tmp_path: Path
+) -> None:
+    pytest.importorskip('matplotlib')
+    dataset, network.greedy = scenes(3), True
+    found = study(
+        network, dataset, replace(PARAMETERS, anomalous_queries=(2, 3)), methods=METHODS,
+        most_queries=1, ordinary=[traffic], threshold=0.5,
+    )  # fmt: skip
+    assert network.predicted == 6
+    assert found.traffic is not None
+    assert found.anomalies is not None
+    at = found.anomalies.methods['maskomaly'].at_threshold
+    assert at is not None
+    written = write_studies([found], dataset.name, tmp_path / 'out')
+    (row,) = rows_of(tmp_path / 'out' / 'ordinary_colours.csv')
+    a_frame = found.traffic.found.a_frame
+    assert float(row['false_obstacles_a_frame']) == pytest.approx(a_frame, rel=1e-5)
+    curve = rows_of(tmp_path / 'out' / 'recall_colours.csv')
+    assert len(curve) == 50
+    assert float(curve[25]['recall']) == pytest.approx(at.recall, rel=1e-5)
+    assert (tmp_path / 'out' / 'recall_colours.png').is_file()
+    assert any('false obstacles a frame on 3 ordinary frames' in line for line in written.summary)
+    assert any('With the pixels of ordinary frames' in line for line in written.summary)
+    assert 'Ordinary frames: colours' in written.page.read_text(encoding='utf-8')

@@ -270,3 +270,25 @@ def test_criteria_are_known_and_have_what_they_need(network, scenes, traffic):
         calibrate(network, dataset, criterion='pooled-ap')
     found = calibrate(network, dataset, ordinary=[traffic], criterion='pooled-fpr95')
     assert found.provenance['criterion'] == 'pooled-fpr95'
+
+
+def test_a_query_that_covers_traffic_too_gives_way_to_a_worse_one(network, scenes, traffic):
+    """By IoU with anomalies alone the greedy one is as good; where it is blue, it is wrong."""
+    network.greedy = True
+    predict = network.predict
+
+    def partly(frames):  # query 2 sees less of the anomalies, and is below every T_IoU
+        prediction = predict(frames)
+        masks = prediction.mask_logits.clone()
+        masks[:, 2, :, ::2] = -4.0
+        return replace(prediction, mask_logits=masks)
+
+    network.predict = partly
+    dataset = scenes(4)
+    by_iou = calibrate(network, dataset)
+    assert by_iou.anomalous_queries[0] == 3
+    assert by_iou.provenance['queries_by'] == 'iou_threshold'
+    found = calibrate(network, dataset, ordinary=[traffic], criterion='pooled-recall')
+    assert found.anomalous_queries == (2,)
+    assert found.provenance['queries_by'] == 'criterion'
+    assert found.provenance['iou_threshold'] is None
