@@ -29,6 +29,7 @@ from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import CameraPose, LocatorParameters
 from maskomaly_ros.networks import InputSize
+from maskomaly_ros.parameter_table import TABLE, check
 from maskomaly_ros.refinement.refine import RefinementParameters
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalParameters
@@ -46,42 +47,15 @@ SCORING = (
     'reject_weight',
     'variant',
 )
+_OF_LIVE_CAMERAS = (
+    'max_age', 'timeout_warn', 'timeout_error', 'rate_warn', 'rate_error', 'frozen_after',
+    'withhold_frozen', 'autostart',
+)  # fmt: skip
 # Of the parameters that no checkpoint has a say in, those that results depend on.
 DEFAULTS: Mapping[str, Any] = {
-    'camera_topics': ['/camera/image_raw'],
-    'checkpoint': 'demo',
-    'queries_file': '',
-    'backend': 'auto',
-    'device': 'auto',
-    'precision': 'float32',
-    'compile': False,
-    'frame_width': 0,
-    'frame_height': 0,
-    'input_shortest_side': 0,
-    'input_longest_side': 0,
-    'minimum_obstacle_area': 0,
-    'overlay_opacity': 0.5,
-    'jpeg_quality': 80,
-    'max_image_pixels': 33554432,
-    'road_regions': [''],
-    'ego_regions': [''],
-    'temporal_filter': 'none',
-    'temporal_weight': 0.5,
-    'temporal_window': 3,
-    'temporal_max_gap': 1.0,
-    'minimum_obstacle_frames': 1,
-    'track_obstacles': True,
-    'track_patience': 1.0,
-    'camera_info_topics': [''],
-    'target_frame': 'base_link',
-    'ground_height': 0.0,
-    'camera_height': [0.0],
-    'camera_pitch': [0.0],
-    'camera_roll': [0.0],
-    'max_range': 60.0,
-    'pitch_uncertainty': 0.01,
-    'depth_topics': [''],
-    'depth_tolerance': 0.05,
+    name: row.default
+    for name, row in TABLE.items()
+    if row.default is not None and name not in _OF_LIVE_CAMERAS
 }
 
 
@@ -162,28 +136,33 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
             f'{path} has no parameters for the node {NODE_NAME}; it has {names}. '
             'Write them below /**: and ros__parameters:'
         )
+    try:
+        check(found)
+    except MaskomalyError as error:
+        raise MaskomalyError(f'{path}: {error}') from None
     return found
+
+
+def with_defaults(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of parameters with the defaults of those that results depend on.
+
+    Raises:
+        MaskomalyError: the node would refuse them, too, and in the same words.
+
+    """
+    check(given)
+    return {**DEFAULTS, **given}
 
 
 def load_settings(values: Mapping[str, Any]) -> LoadSettings:
     """Return what is loaded with these values of parameters.
 
     Raises:
-        MaskomalyError: only one side of the network input is given, or regions are given and not
-            for all cameras.
+        MaskomalyError: something is given for some cameras and not for all.
 
     """
     sides = values['input_shortest_side'], values['input_longest_side']
-    if (sides[0] == 0) != (sides[1] == 0):
-        raise MaskomalyError(
-            f'input_shortest_side {sides[0]} and input_longest_side {sides[1]}: '
-            'give both, or 0 for both'
-        )
     frame = values['frame_height'], values['frame_width']
-    if (frame[0] == 0) != (frame[1] == 0):
-        raise MaskomalyError(
-            f'frame_width {frame[1]} and frame_height {frame[0]}: give both, or 0 for both'
-        )
     topics = tuple(values['camera_topics'] or ())
     return LoadSettings(
         camera_topics=topics,
@@ -319,7 +298,7 @@ def configure(detector: Detector, given: Mapping[str, Any]) -> None:
     chosen = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     try:
         calibrated = calibrated_values(detector, chosen)
-        detector.config = detector_config({**DEFAULTS, **calibrated, **chosen})
+        detector.config = detector_config({**with_defaults(chosen), **calibrated, **chosen})
     except (ValueError, TypeError) as error:
         raise MaskomalyError(str(error)) from error
 

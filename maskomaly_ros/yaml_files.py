@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ class PlainLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None, None, 'merge keys (<<) are not supported', key.start_mark
                 )
+
+
+# 1e-3 is a number to YAML 1.2 and to ROS; PyYAML alone takes it for a text.
+PlainLoader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+'), list('-+0123456789')
+)
 
 
 def read_yaml(path: Path, what: str, loader: type[PlainLoader] = PlainLoader) -> dict[Any, Any]:

@@ -26,7 +26,13 @@ import yaml
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
-from maskomaly_ros.parameters import DEFAULTS, configure, load_settings, read_parameters
+from maskomaly_ros.parameters import (
+    DEFAULTS,
+    configure,
+    load_settings,
+    read_parameters,
+    with_defaults,
+)
 from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scoring import ScoringParameters
 
@@ -84,7 +90,7 @@ def test_sides_of_the_input_come_in_pairs() -> None:
     settings = load_settings({**DEFAULTS, 'input_shortest_side': 320, 'input_longest_side': 640})
     assert settings.input_size == InputSize(320, 640)
     with pytest.raises(MaskomalyError, match='both'):
-        load_settings({**DEFAULTS, 'input_shortest_side': 320})
+        with_defaults({'input_shortest_side': 320})
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from maskomaly_ros.cli import (
     export,
     generate,
     mine,
+    params,
     replay,
     top,
     train,
@@ -65,6 +66,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(checkpoint.app)
+app.add_typer(params.app)
 app.command()(benchmark.benchmark)
 app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)

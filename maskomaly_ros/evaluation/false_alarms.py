@@ -50,10 +50,10 @@ from maskomaly_ros.evaluation.metrics import SCORE_VALUES, count_scores
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.parameters import (
-    DEFAULTS,
     load_settings,
     read_regions,
     refinement_parameters,
+    with_defaults,
 )
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
@@ -191,7 +191,7 @@ class CountingRules:
             MaskomalyError: a value is wrong, or it is open whose regions count.
 
         """
-        values = {**DEFAULTS, **given}
+        values = with_defaults(given)
         settings = load_settings(values)
         regions = dict(
             zip(map(absolute_topic, settings.camera_topics), read_regions(settings), strict=True)

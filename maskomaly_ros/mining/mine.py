@@ -55,6 +55,7 @@ from maskomaly_ros.parameters import (
     load_settings,
     read_regions,
     temporal_parameters,
+    with_defaults,
 )
 from maskomaly_ros.replay import tables
 from maskomaly_ros.replay.page import event_thumbnail
@@ -216,7 +217,7 @@ class _Worker:
 
     def start(self) -> tuple[int, str]:
         """Load the network; return the process id and the hash of the checkpoint."""
-        settings = load_settings({**DEFAULTS, **self._options.parameters})
+        settings = load_settings(with_defaults(self._options.parameters))
         self._detector = load_detector(settings)
         return os.getpid(), str(self._detector.network.sha256)
 
@@ -317,7 +318,7 @@ class _Results:
             'top': options.top,
             'parameters': {
                 name: value
-                for name, value in {**DEFAULTS, **options.parameters}.items()
+                for name, value in with_defaults(options.parameters).items()
                 if name not in left_out
             },
         }
@@ -462,7 +463,7 @@ def mine(
     options = options or MineOptions()
     start = time.perf_counter()
     tables.import_pyarrow()
-    values = {**DEFAULTS, **options.parameters}
+    values = with_defaults(options.parameters)
     read_regions(load_settings(values))
     temporal_parameters(values)
     options = replace(options, parameters=_absolute(options.parameters))

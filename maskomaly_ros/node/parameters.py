@@ -21,12 +21,11 @@ then those that the user did not give take the values calibrated for the checkpo
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -40,8 +39,8 @@ from rclpy.parameter import Parameter
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import LocatorParameters
-from maskomaly_ros.networks import BACKENDS
 from maskomaly_ros.node.health import Limits
+from maskomaly_ros.parameter_table import TABLE, Row, check
 from maskomaly_ros.parameters import (
     LoadSettings,
     calibrated_values,
@@ -51,9 +50,7 @@ from maskomaly_ros.parameters import (
     refinement_parameters,
 )
 from maskomaly_ros.refinement.refine import RefinementParameters
-from maskomaly_ros.refinement.temporal import FILTERS
 from maskomaly_ros.scores import SCORES
-from maskomaly_ros.scoring import Variant
 
 Type = Parameter.Type
 
@@ -84,334 +81,25 @@ class LiveSettings:
     depth_tolerance: float
 
 
-@dataclass(frozen=True)
-class _Declaration:
-    """One parameter; without a default, it takes the one calibrated for the checkpoint."""
-
-    type: Parameter.Type
-    description: str
-    default: Any = None
-    limits: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
-    pattern: str = ''
-    needs_loading: bool = False
-    read_only: bool = False
-
-    def descriptor(self) -> ParameterDescriptor:
-        """Return it in the form that ROS takes."""
-        descriptor = ParameterDescriptor(description=self.description, read_only=self.read_only)
-        if self.choices:
-            descriptor.additional_constraints = f'one of: {", ".join(self.choices)}'
-        if self.needs_loading:
-            descriptor.additional_constraints += ' (only while the node is unconfigured)'
-        if self.limits and self.type == Type.DOUBLE:
-            low, high = self.limits
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        elif self.limits:
-            first, last = map(int, self.limits)
-            descriptor.integer_range = [IntegerRange(from_value=first, to_value=last)]
-        return descriptor
-
-    def check(self, name: str, value: Any) -> None:
-        """Raise MaskomalyError where the value is none that ROS itself refuses, and yet wrong."""
-        if self.choices and value not in self.choices:
-            raise MaskomalyError(f'{name} {value!r} is unknown; use {" or ".join(self.choices)}')
-        if self.pattern and not re.fullmatch(self.pattern, value):
-            raise MaskomalyError(f'{name} {value!r} is wrong: {self.description}')
+def _descriptor(row: Row) -> ParameterDescriptor:
+    """Return a row of the table in the form that ROS takes."""
+    descriptor = ParameterDescriptor(description=row.description, read_only=row.read_only)
+    if row.choices:
+        descriptor.additional_constraints = f'one of: {", ".join(row.choices)}'
+    if row.needs_loading:
+        descriptor.additional_constraints += ' (only while the node is unconfigured)'
+    if row.limits and row.type == 'double':
+        low, high = row.limits
+        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+    elif row.limits:
+        first, last = map(int, row.limits)
+        step = row.step if row.step > 1 else 0
+        descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=step)]
+    return descriptor
 
 
-_FRACTION = (0.0, 1.0)
-_SECONDS = (0.0, 3600.0)
-_HERTZ = (0.0, 1000.0)
-_DECLARATIONS = {
-    'camera_topics': _Declaration(
-        Type.STRING_ARRAY,
-        'Image topics; names that end in /compressed carry CompressedImage.',
-        ['/camera/image_raw'],
-        needs_loading=True,
-    ),
-    'checkpoint': _Declaration(
-        Type.STRING,
-        'Network: demo, a Hugging Face id, or the path of a Mask2Former.',
-        'demo',
-        pattern=r'.*\S.*',
-        needs_loading=True,
-    ),
-    'queries_file': _Declaration(
-        Type.STRING,
-        'Queries calibrated for the checkpoint; empty for the file that comes with it.',
-        '',
-        needs_loading=True,
-    ),
-    'backend': _Declaration(
-        Type.STRING, 'What runs the network.', BACKENDS[0], choices=BACKENDS, needs_loading=True
-    ),
-    'device': _Declaration(
-        Type.STRING,
-        'Where the network runs: auto, cpu, cuda or cuda:N.',
-        'auto',
-        pattern=r'auto|cpu|cuda(:\d+)?',
-        needs_loading=True,
-    ),
-    'precision': _Declaration(
-        Type.STRING,
-        'float32, or mixed precision, which is faster on a GPU.',
-        'float32',
-        choices=('float32', 'float16', 'bfloat16'),
-        needs_loading=True,
-    ),
-    'compile': _Declaration(
-        Type.BOOL,
-        'Let torch compile the network while the node is configured, for a GPU; minutes, once.',
-        False,
-        needs_loading=True,
-    ),
-    'frame_width': _Declaration(
-        Type.INTEGER,
-        'Width in pixels of the camera frames that the node prepares for when it is configured; '
-        '0: of the network input.',
-        0,
-        limits=(0, 16384),
-        needs_loading=True,
-    ),
-    'frame_height': _Declaration(
-        Type.INTEGER,
-        'Height in pixels of those frames; 0: of the network input.',
-        0,
-        limits=(0, 16384),
-        needs_loading=True,
-    ),
-    'input_shortest_side': _Declaration(
-        Type.INTEGER,
-        'Length in pixels of the shortest side of the network input; 0: as the checkpoint was '
-        'trained.',
-        0,
-        limits=(0, 16384),
-        needs_loading=True,
-    ),
-    'input_longest_side': _Declaration(
-        Type.INTEGER,
-        'Limit in pixels of the longest side of the network input; 0: as the checkpoint was '
-        'trained.',
-        0,
-        limits=(0, 16384),
-        needs_loading=True,
-    ),
-    'anomalous_queries': _Declaration(
-        Type.INTEGER_ARRAY, 'Queries that cover anomalies, numbered from 0.'
-    ),
-    'ground_queries': _Declaration(
-        Type.INTEGER_ARRAY, 'Queries that always count as road scene, numbered from 0.'
-    ),
-    'mask_threshold': _Declaration(
-        Type.DOUBLE,
-        'Confidence from which a query counts as road scene.',
-        limits=_FRACTION,
-    ),
-    'border_threshold': _Declaration(
-        Type.DOUBLE,
-        'Mask value that two masks must exceed to make a border.',
-        limits=_FRACTION,
-    ),
-    'border_score': _Declaration(
-        Type.DOUBLE, 'Largest score that reject gives to a border.', limits=_FRACTION
-    ),
-    'reject_weight': _Declaration(
-        Type.DOUBLE,
-        'Weight of reject in the score; the rest is the weight of accept.',
-        limits=_FRACTION,
-    ),
-    'variant': _Declaration(
-        Type.STRING,
-        'The published algorithm, the program of its authors, or another way to join reject and '
-        'accept.',
-        choices=get_args(Variant),
-    ),
-    'score': _Declaration(
-        Type.STRING,
-        'What the heatmap is: Maskomaly, or another score of the same network.',
-        choices=tuple(SCORES),
-    ),
-    'obstacle_threshold': _Declaration(
-        Type.DOUBLE, 'Score above which a pixel is an obstacle.', limits=_FRACTION
-    ),
-    'minimum_obstacle_area': _Declaration(
-        Type.INTEGER,
-        'Obstacles with fewer pixels are not listed.',
-        0,
-        limits=(0, 2**31 - 1),
-    ),
-    'overlay_opacity': _Declaration(
-        Type.DOUBLE,
-        'How far the colour of a high score hides the camera frame in the overlay.',
-        0.5,
-        limits=_FRACTION,
-    ),
-    'jpeg_quality': _Declaration(
-        Type.INTEGER, 'JPEG quality of overlay/compressed.', 80, limits=(1, 100)
-    ),
-    'max_image_pixels': _Declaration(
-        Type.INTEGER,
-        'Frames with more pixels are refused before memory is allocated for them.',
-        33554432,
-        limits=(1, 2**30),
-    ),
-    'road_regions': _Declaration(
-        Type.STRING_ARRAY,
-        'Of each camera topic, the area outside which the score is 0: path of a PNG, or polygons.',
-        [''],
-        needs_loading=True,
-    ),
-    'ego_regions': _Declaration(
-        Type.STRING_ARRAY,
-        'Of each camera topic, the area of the own vehicle, in which the score is 0.',
-        [''],
-        needs_loading=True,
-    ),
-    'temporal_filter': _Declaration(
-        Type.STRING, 'What steadies the score over time.', 'none', choices=FILTERS
-    ),
-    'temporal_weight': _Declaration(
-        Type.DOUBLE,
-        'Weight of the newest frame in the exponential filter.',
-        0.5,
-        limits=(0.01, 1.0),
-    ),
-    'temporal_window': _Declaration(
-        Type.INTEGER, 'Frames that the median filter is of: 3, 5 or 7.', 3, limits=(3, 7)
-    ),
-    'temporal_max_gap': _Declaration(
-        Type.DOUBLE,
-        'Seconds between two frames from which on filters start anew.',
-        1.0,
-        limits=(0.001, 3600.0),
-    ),
-    'minimum_obstacle_frames': _Declaration(
-        Type.INTEGER,
-        'Frames in a row in which an obstacle must be before it is reported; 1: at once.',
-        1,
-        limits=(1, 255),
-    ),
-    'track_obstacles': _Declaration(
-        Type.BOOL, 'Follow obstacles from frame to frame, so that their ids last.', True
-    ),
-    'track_patience': _Declaration(
-        Type.DOUBLE,
-        'Seconds for which an obstacle may be out of sight and keep its id.',
-        1.0,
-        limits=_SECONDS,
-    ),
-    'camera_info_topics': _Declaration(
-        Type.STRING_ARRAY,
-        "Of each camera topic, that of its calibration; '': camera_info beside it.",
-        [''],
-        needs_loading=True,
-    ),
-    'target_frame': _Declaration(
-        Type.STRING,
-        'Frame of the vehicle, z up, in which places are given; TF must know the camera in it.',
-        'base_link',
-        pattern=r'.*\S.*',
-        needs_loading=True,
-    ),
-    'ground_height': _Declaration(
-        Type.DOUBLE,
-        'Metres of the ground above the origin of target_frame.',
-        0.0,
-        limits=(-100.0, 100.0),
-        needs_loading=True,
-    ),
-    'camera_height': _Declaration(
-        Type.DOUBLE_ARRAY,
-        'Of each camera topic, metres above the ground; 0: ask TF.',
-        [0.0],
-        needs_loading=True,
-    ),
-    'camera_pitch': _Declaration(
-        Type.DOUBLE_ARRAY,
-        'Of each camera topic, radians by which it looks down, where camera_height is given.',
-        [0.0],
-        needs_loading=True,
-    ),
-    'camera_roll': _Declaration(
-        Type.DOUBLE_ARRAY,
-        'Of each camera topic, radians by which its right side is lower, where camera_height is '
-        'given.',
-        [0.0],
-        needs_loading=True,
-    ),
-    'max_range': _Declaration(
-        Type.DOUBLE,
-        'Metres from the camera, along the ground, beyond which no point is published.',
-        60.0,
-        limits=(0.1, 1000.0),
-    ),
-    'pitch_uncertainty': _Declaration(
-        Type.DOUBLE,
-        'Standard deviation in radians of the angle between camera and ground.',
-        0.01,
-        limits=(0.0, 0.5),
-    ),
-    'depth_topics': _Declaration(
-        Type.STRING_ARRAY,
-        "Of each camera topic, that of aligned depth images (16UC1 mm, 32FC1 m); '': none.",
-        [''],
-        needs_loading=True,
-    ),
-    'depth_tolerance': _Declaration(
-        Type.DOUBLE,
-        'Seconds between the stamps of a frame and of the depth image that belongs to it.',
-        0.05,
-        limits=(0.0, 10.0),
-    ),
-    'max_age': _Declaration(
-        Type.DOUBLE,
-        'Frames that are older by their stamp, in seconds, are not processed; 0: any age.',
-        0.0,
-        limits=_SECONDS,
-    ),
-    'timeout_warn': _Declaration(
-        Type.DOUBLE,
-        'Seconds without a frame from which a camera is reported as WARN; 0: never.',
-        1.0,
-        limits=_SECONDS,
-    ),
-    'timeout_error': _Declaration(
-        Type.DOUBLE,
-        'Seconds without a frame from which a camera is reported as ERROR; 0: never.',
-        3.0,
-        limits=_SECONDS,
-    ),
-    'rate_warn': _Declaration(
-        Type.DOUBLE,
-        'Rate in Hz below which a camera is reported as WARN; 0: any rate.',
-        0.0,
-        limits=_HERTZ,
-    ),
-    'rate_error': _Declaration(
-        Type.DOUBLE,
-        'Rate in Hz below which a camera is reported as ERROR; 0: any rate.',
-        0.0,
-        limits=_HERTZ,
-    ),
-    'frozen_after': _Declaration(
-        Type.DOUBLE,
-        'Seconds of the same picture from which a camera is reported as frozen; 0: never.',
-        3.0,
-        limits=_SECONDS,
-    ),
-    'withhold_frozen': _Declaration(
-        Type.BOOL,
-        'Do not process frames of a camera that is frozen, so that nothing is published for them.',
-        False,
-    ),
-    'autostart': _Declaration(
-        Type.BOOL,
-        'Configure and activate when the process starts.',
-        True,
-        read_only=True,
-    ),
-}
+def _type(row: Row) -> Parameter.Type:
+    return Type[row.type.upper()]
 
 
 class Parameters:
@@ -437,24 +125,14 @@ class Parameters:
         # An empty list in YAML has no type, so the parameter stays unset and only the overrides
         # tell that the user gave one. rclpy offers no public way to ask.
         given = node._parameter_overrides
-        self._chosen = {name for name, d in _DECLARATIONS.items() if d.default is None} & set(
-            given
-        )
-        for name, declaration in _DECLARATIONS.items():
-            default = declaration.type if declaration.default is None else declaration.default
+        check({name: parameter.value for name, parameter in given.items()})
+        self._chosen = {name for name, row in TABLE.items() if row.default is None} & set(given)
+        for name, row in TABLE.items():
+            default = _type(row) if row.default is None else row.default
             try:
-                node.declare_parameter(name, default, declaration.descriptor())
+                node.declare_parameter(name, default, _descriptor(row))
             except Exception as error:  # of several kinds, and not all of one family
                 raise MaskomalyError(str(error)) from error
-        unknown = sorted(
-            name
-            for name in given
-            if not node.has_parameter(name) and not name.startswith('qos_overrides.')
-        )
-        if unknown:  # of other nodes, if the file is for all; or misspelt, and that may be max_age
-            node.get_logger().warning(
-                f'parameters that this node does not have, without effect: {", ".join(unknown)}'
-            )
         self.load, self.live = self._settings({})
         # One callback: several would each be given what was sent, not what another made of it.
         node.add_pre_set_parameters_callback(
@@ -494,7 +172,7 @@ class Parameters:
         adopted = [
             Parameter(
                 name,
-                _DECLARATIONS[name].type,
+                _type(TABLE[name]),
                 list(value) if isinstance(value, tuple) else value,
             )
             for name, value in values.items()
@@ -519,10 +197,8 @@ class Parameters:
 
     def _settings(self, changes: dict[str, Any]) -> tuple[LoadSettings, LiveSettings]:
         """Return the settings that the parameters with these changes amount to."""
-        values = {name: self[name] for name in _DECLARATIONS} | changes
-        for name, value in values.items():
-            if value is not None:
-                _DECLARATIONS[name].check(name, value)
+        values = {name: self[name] for name in TABLE} | changes
+        check(values)
         load = load_settings(values)
         self._check_topics(load.camera_topics)
         config = detector_config(values)
@@ -552,13 +228,10 @@ class Parameters:
         return [*parameters, Parameter('obstacle_threshold', Type.DOUBLE, threshold)]
 
     def _check_changes(self, parameters: list[Parameter]) -> SetParametersResult:
-        changes = {p.name: p.value for p in parameters if p.name in _DECLARATIONS}
-        if changes and self._loader not in (None, threading.get_ident()):
-            reason = f'{", ".join(changes)}: the node is being configured; try again afterwards'
-            return SetParametersResult(successful=False, reason=reason)
+        changes = {p.name: p.value for p in parameters if p.name in TABLE}
         try:
             for name, value in changes.items():
-                if self._detector is None or not _DECLARATIONS[name].needs_loading:
+                if self._detector is None or not TABLE[name].needs_loading:
                     continue
                 if value != self[name]:
                     raise MaskomalyError(
@@ -573,8 +246,8 @@ class Parameters:
     def _apply_changes(self, parameters: list[Parameter]) -> None:
         if self._is_adopting:
             return
-        changed = {p.name for p in parameters} & set(_DECLARATIONS)
-        self._chosen |= {name for name in changed if _DECLARATIONS[name].default is None}
+        changed = {p.name for p in parameters} & set(TABLE)
+        self._chosen |= {name for name in changed if TABLE[name].default is None}
         if changed:
             self.load, self.live = self._settings({})
             if self._detector is not None:
@@ -584,9 +257,9 @@ class Parameters:
 def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:
     """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
     return [
-        Parameter(p.name, _DECLARATIONS[p.name].type, [])
-        if p.name in _DECLARATIONS
-        and _DECLARATIONS[p.name].type.name.endswith('_ARRAY')
+        Parameter(p.name, _type(TABLE[p.name]), [])
+        if p.name in TABLE
+        and TABLE[p.name].type.endswith('_array')
         and p.type_.name.endswith('_ARRAY')
         and len(p.value) == 0
         else p

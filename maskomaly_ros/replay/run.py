@@ -43,7 +43,7 @@ from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import EVERY_CAMERA, RawMessage, Source, SourceFrame, reason_of
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
-from maskomaly_ros.parameters import DEFAULTS, configure, load_detector, load_settings
+from maskomaly_ros.parameters import configure, load_detector, load_settings, with_defaults
 from maskomaly_ros.replay import outputs as writing
 from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal, Part, ProblemRecord
@@ -201,7 +201,7 @@ def replay(
     """
     options = options or ReplayOptions()
     out = Path(out).expanduser()
-    values = {**DEFAULTS, **options.parameters}
+    values = with_defaults(options.parameters)
     settings = load_settings(values)
     with open_source(
         source,
@@ -277,7 +277,7 @@ def _open_journal(
         'checkpoint': detector.network.sha256,
         'parameters': {
             name: value
-            for name, value in {**DEFAULTS, **options.parameters}.items()
+            for name, value in with_defaults(options.parameters).items()
             if name not in ('device', 'max_image_pixels', 'autostart', 'camera_topics')
         },
     }

@@ -56,7 +56,7 @@ def ray() -> Iterator[Any]:
 @pytest.fixture
 def options(tiny_checkpoint: Path) -> MineOptions:
     # All of each frame is an obstacle, so that there are events.
-    parameters = {'checkpoint': str(tiny_checkpoint), 'device': 'cpu', 'threshold': 0.0}
+    parameters = {'checkpoint': str(tiny_checkpoint), 'device': 'cpu', 'obstacle_threshold': 0.0}
     return MineOptions(parameters=parameters, workers=2, cpus_per_worker=1, top=3)
 
 
