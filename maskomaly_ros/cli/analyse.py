@@ -34,8 +34,8 @@ from maskomaly_ros.cli.common import (
     Size,
     load,
     progress,
+    report_skipped,
 )
-from maskomaly_ros.cli.evaluate import report_skipped
 from maskomaly_ros.errors import MaskomalyError
 
 

@@ -28,6 +28,7 @@ from rich.table import Table
 
 from maskomaly_ros.cli.common import (
     OUT,
+    Cache,
     Checkpoint,
     Device,
     ImageRate,
@@ -42,8 +43,8 @@ from maskomaly_ros.cli.common import (
     load,
     make_parent,
     progress,
+    report_skipped,
 )
-from maskomaly_ros.cli.evaluate import Cache, report_skipped
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ import typer
 
 from maskomaly_ros.cli.common import (
     OUT,
+    Cache,
     Checkpoint,
     Device,
     MaybePath,
@@ -32,8 +33,8 @@ from maskomaly_ros.cli.common import (
     load,
     make_parent,
     progress,
+    report_skipped,
 )
-from maskomaly_ros.cli.evaluate import Cache, report_skipped
 from maskomaly_ros.errors import MaskomalyError
 
 

@@ -101,6 +101,21 @@ Size = Annotated[
         help="Network input in pixels, such as 640x1280; default: the checkpoint's own.",
     ),
 ]
+_DATASET = typer.Option(
+    '--dataset',
+    metavar='LAYOUT:PATH',
+    help='Data set; `maskomaly evaluate --help` names the layouts. Repeat for more.',
+)
+Datasets = Annotated[list[str], _DATASET]
+MaybeDatasets = Annotated[MaybeStrs, _DATASET]
+Cache = Annotated[
+    MaybePath,
+    typer.Option(
+        metavar='FOLDER',
+        help='Keep the outputs of the network here: an interrupted run goes on where it was, and '
+        'the next one does not run the network again.',
+    ),
+]
 
 
 def load(checkpoint: str, device: str, precision: str, input_size: str | None) -> Network:
@@ -224,3 +239,17 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [without_nan(v) for v in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
+    """Name what was left out and end with exit status 1, if anything was."""
+    for dataset, reasons in skipped.items():
+        if reasons:
+            ERR.print(
+                f'{len(reasons)} of {dataset} skipped: {", ".join(reasons)}',
+                style='yellow',
+                markup=False,
+                soft_wrap=True,
+            )
+    if any(skipped.values()):
+        raise typer.Exit(1)

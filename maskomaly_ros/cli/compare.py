@@ -27,6 +27,7 @@ from rich.table import Table
 
 from maskomaly_ros.cli.common import (
     OUT,
+    Datasets,
     Device,
     MaybePaths,
     MaybeStr,
@@ -36,10 +37,10 @@ from maskomaly_ros.cli.common import (
     load,
     make_parent,
     progress,
+    report_skipped,
     without_nan,
     write,
 )
-from maskomaly_ros.cli.evaluate import Datasets, report_skipped
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:

@@ -28,8 +28,10 @@ from rich.text import Text
 from maskomaly_ros.cli.common import (
     ERR,
     OUT,
+    Cache,
     Checkpoint,
     Device,
+    MaybeDatasets,
     MaybePath,
     MaybeStr,
     MaybeStrs,
@@ -38,6 +40,7 @@ from maskomaly_ros.cli.common import (
     load,
     make_parent,
     progress,
+    report_skipped,
     without_nan,
     write,
 )
@@ -50,22 +53,6 @@ if TYPE_CHECKING:
     from maskomaly_ros.evaluation.semantics import SemanticEvaluation
     from maskomaly_ros.evaluation.tables import Table as TableOfFigures
     from maskomaly_ros.evaluation.traffic import Traffic
-
-_DATASET = typer.Option(
-    '--dataset',
-    metavar='LAYOUT:PATH',
-    help='Data set; `maskomaly evaluate --help` names the layouts. Repeat for more.',
-)
-Datasets = Annotated[list[str], _DATASET]
-MaybeDatasets = Annotated[MaybeStrs, _DATASET]
-Cache = Annotated[
-    MaybePath,
-    typer.Option(
-        metavar='FOLDER',
-        help='Keep the outputs of the network here: an interrupted run goes on where it was, and '
-        'the next one does not run the network again.',
-    ),
-]
 
 
 def evaluate(
@@ -306,17 +293,3 @@ def _print(table: TableOfFigures) -> None:
     OUT.print(shown)
     for remark in table.remarks:
         OUT.print(remark, soft_wrap=True, highlight=False, markup=False)
-
-
-def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
-    """Name what was left out and end with exit status 1, if anything was."""
-    for dataset, reasons in skipped.items():
-        if reasons:
-            ERR.print(
-                f'{len(reasons)} of {dataset} skipped: {", ".join(reasons)}',
-                style='yellow',
-                markup=False,
-                soft_wrap=True,
-            )
-    if any(skipped.values()):
-        raise typer.Exit(1)
