@@ -267,8 +267,12 @@ def _write_contact_sheet(
         is_cut = obstacle[-1].any() or obstacle[:, 0].any() or obstacle[:, -1].any()
         return (0, 0) if is_cut else (int(np.count_nonzero(obstacle)), 0)
 
-    parts = np.array_split(np.array(kept), min(SHEET_ROWS, len(kept)))
-    chosen = [max(map(int, part), key=interest) for part in parts]
+    # Parts are of what was published: scenes, where it was cut together from as many.
+    end = max(run.published.values()) + 1
+    parts: dict[int, list[int]] = {}
+    for stamp in kept:
+        parts.setdefault(run.published[stamp] * SHEET_ROWS // end, []).append(stamp)
+    chosen = [max(parts[row], key=interest) for row in sorted(parts)]
     pictures = _camera_frames(stream, {run.published[stamp] for stamp in chosen})
     tiles, captions = [], []
     for stamp in chosen:
