@@ -45,7 +45,6 @@ from maskomaly_ros.detector import Detector
 from maskomaly_ros.encodings import decode_compressed
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.networks.agreement import compare
-from maskomaly_ros.networks.preprocessing import preprocess
 from maskomaly_ros.scoring import (
     Form,
     ScoringParameters,
@@ -183,7 +182,7 @@ def _time_stages(detector: Detector, frames: list[Frame], clock: _Clock) -> dict
     size = frames[0].shape[0] * frames[0].shape[1]
     decode, _ = clock.time(lambda: [decode_compressed(m, max_pixels=size) for m in messages])
     upload, _ = clock.time(lambda: torch.from_numpy(np.stack(frames)).to(device))
-    ready, _ = clock.time(lambda: preprocess(frames, network.input_size, device))
+    ready, _ = clock.time(lambda: network.input_form.prepare(frames, device))
     predict, prediction = clock.time(lambda: network.predict(frames))
     scoring, _ = clock.time(lambda: _score(prediction, config.scoring))
     detections = detector.detect(frames)

@@ -315,8 +315,8 @@ class Detector:
         Libraries compile, choose algorithms and take memory when they first see a size.
 
         Args:
-            frame_size: height and width of the camera frames; None takes the input size of the
-                network, the longest side across.
+            frame_size: height and width of the camera frames; None takes those that fill the
+                input of the network, the longest side across.
             batch: frames a batch.
 
         Raises:
@@ -324,8 +324,7 @@ class Detector:
                 of this size.
 
         """
-        size = self.network.input_size
-        frame_size = frame_size or (size.shortest, size.longest)
+        frame_size = frame_size or self.network.input_size.usual
         self.network.warm_up(frame_size, batch)
         for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
             _ = detection.obstacles, detection.overlay()
@@ -397,7 +396,8 @@ def find_queries(network: Network, queries_file: str | Path | None) -> Queries:
             network.name,
         )
         return Queries(checkpoint=network.name)
-    if queries.checkpoint_sha256 not in (None, network.sha256):
+    source = getattr(network, 'source_sha256', None)
+    if queries.checkpoint_sha256 not in (None, network.sha256, source):
         _LOG.warning(
             'the queries of %s belong to weights %.12s, but checkpoint %s has %.12s; '
             'calibrate again',

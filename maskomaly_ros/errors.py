@@ -14,6 +14,10 @@
 
 """The exception of this package, and how to speak of those of others."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class MaskomalyError(ValueError):
     """Something the user can put right: the message names the value, the limit and the remedy."""
@@ -26,3 +30,20 @@ def in_words(error: Exception) -> str:
     """
     said = str(error).strip() or 'no reason given'
     return f'{type(error).__name__}: {said.splitlines()[0]}'
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Return names in the form of a message: the first ones, cut where they are long, and a count.
+
+    Args:
+        names: any number of them, of any length.
+        most: how many are named; the others are counted.
+
+    """
+    if not names:
+        return 'none'
+    shown = ', '.join(
+        repr(name if len(name) <= 100 else f'{name[:97]}...') for name in names[:most]
+    )
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return f'[{shown}]{more}'

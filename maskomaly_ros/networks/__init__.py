@@ -32,7 +32,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.checkpoints import find_checkpoint
 from maskomaly_ros.networks.devices import select_device
 from maskomaly_ros.networks.prediction import MaskPrediction
-from maskomaly_ros.networks.preprocessing import InputSize
+from maskomaly_ros.networks.preprocessing import InputForm, InputSize
 
 __all__ = ['BACKENDS', 'InputSize', 'MaskPrediction', 'Network', 'load_network']
 
@@ -49,17 +49,25 @@ class Network(Protocol):
         precision: `float32`, `float16` or `bfloat16`.
         num_queries: N, the number of masks of each frame.
         class_names: the C inlier classes.
-        input_size: size of the network input.
+        source_sha256: hash of the weights that these were converted from, if they were: what was
+            found out about those holds for these.
+        input_size: what frames are resized to.
+        input_form: how frames become the input.
 
     """
 
     name: str
     sha256: str
+    source_sha256: str | None
     device: torch.device
     precision: str
     num_queries: int
     class_names: tuple[str, ...]
-    input_size: InputSize
+    input_form: InputForm
+
+    @property
+    def input_size(self) -> InputSize:
+        """What frames are resized to."""
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size."""
@@ -67,7 +75,7 @@ class Network(Protocol):
     def warm_up(self, frame_size: tuple[int, int] | None = None, batch: int = 1) -> None:
         """Do beforehand what else the first batch of frames of this height and width waits for.
 
-        None stands for frames as large as the input size.
+        None stands for frames that fill the input.
         """
 
 
@@ -85,9 +93,10 @@ def load_network(
 
     Args:
         checkpoint: `demo` (bundled), a local folder with config.json and model.safetensors of
-            any Mask2FormerForUniversalSegmentation, an official `.pkl` or `.pth` file, the short
-            name of a published checkpoint (`swin-l-cityscapes`; it has to be downloaded first), a
-            Hugging Face id `owner/name`, or an `.onnx` file written by `maskomaly export`.
+            any of `architectures.ARCHITECTURES`, an official `.pkl` or `.pth` file of
+            Mask2Former, the short name of a published checkpoint (`swin-l-cityscapes`,
+            `eomt-l-cityscapes`; it has to be downloaded first), a Hugging Face id `owner/name`,
+            or an `.onnx` file written by `maskomaly export`.
         backend: what runs it: `transformers` (torch), `onnxruntime`, `openvino` (CPU), or
             `tensorrt` (CUDA; the one of ONNX Runtime). These three take an `.onnx` file, or
             export any other checkpoint into the cache, once for each size of the network input.
@@ -97,7 +106,7 @@ def load_network(
         precision: `float32`, or `float16` / `bfloat16` for mixed precision, where the backend has
             it.
         input_size: size of the network input; None takes the checkpoint's own, which for
-            published checkpoints is the official 1024 x 2048.
+            published Mask2Formers is the official 1024 x 2048.
         config: yaml configuration of an official file, where it is not beside it.
         compile: let torch compile the network (backend transformers), for each size and number
             of frames when it first occurs or at `warm_up`. This takes minutes, and is worth it
@@ -124,10 +133,14 @@ def load_network(
         )
     source = path if exported else find_checkpoint(checkpoint, config)
     # Imported here because it takes seconds, which wrong arguments should not cost.
-    if isinstance(source, Path) or backend in ('onnxruntime', 'openvino', 'tensorrt'):
+    if isinstance(source, Path):
         from maskomaly_ros.networks.onnx_network import OnnxNetwork
 
         return OnnxNetwork(source, backend, selected, precision, input_size)
+    if backend in ('onnxruntime', 'openvino', 'tensorrt'):
+        from maskomaly_ros.networks.exporting_network import ExportingNetwork
+
+        return ExportingNetwork(source, backend, selected, precision, input_size)
     if backend == 'detectron2':
         from maskomaly_ros.networks.detectron2_network import Detectron2Network
 

@@ -25,13 +25,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.architectures import Config, find_architecture, input_form
+from maskomaly_ros.networks.known import find_known
 from maskomaly_ros.networks.prediction import MaskPrediction
-from maskomaly_ros.networks.preprocessing import InputSize, check_frames, preprocess
+from maskomaly_ros.networks.preprocessing import InputForm, InputSize, check_frames
 
 if TYPE_CHECKING:
-    from transformers import Mask2FormerConfig
-
     from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 
 # The first call on CUDA loads kernels and picks algorithms, the second fills the allocator's
@@ -49,36 +48,45 @@ class PixelNetwork(ABC):
         config: of its model.
         device: where it runs.
         precision: `float32`, `float16` or `bfloat16`.
-        input_size: size of the network input; None takes the checkpoint's own
-            (`maskomaly_input_size` of the configuration) or the official 1024 x 2048.
+        input_size: size of the network input; None takes the checkpoint's own, see
+            `architectures.input_form`.
 
     """
 
     name: str
     sha256: str
+    source_sha256: str | None = None
     device: torch.device
     precision: str
     num_queries: int
     class_names: tuple[str, ...]
-    input_size: InputSize
+    input_form: InputForm
     # Height and width that every input is padded to; None: the next multiples of 32.
     _padded_size: tuple[int, int] | None = None
 
     def __init__(
         self,
         checkpoint: CheckpointFolder | CheckpointFile,
-        config: Mask2FormerConfig,
+        config: Config,
         device: torch.device,
         precision: str,
         input_size: InputSize | None,
     ) -> None:
         self.name = checkpoint.name
         self.sha256 = checkpoint.sha256
+        self.source_sha256 = checkpoint.source_sha256
         self.device = device
         self.precision = precision
-        self.num_queries = int(config.num_queries)
-        self.class_names = class_names(config)
-        self.input_size = input_size or own_input_size(config)
+        architecture = find_architecture(config.model_type, f'checkpoint {checkpoint.path}')
+        self.num_queries = architecture.num_queries(config)
+        self.class_names = class_names(config, checkpoint.name)
+        folder = checkpoint.path if checkpoint.path.is_dir() else None
+        self.input_form = input_form(config, folder, input_size)
+
+    @property
+    def input_size(self) -> InputSize:
+        """What frames are resized to."""
+        return self.input_form.size
 
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
@@ -90,17 +98,19 @@ class PixelNetwork(ABC):
         """
         check_frames(frames)
         with torch.inference_mode():
-            pixels, content = preprocess(frames, self.input_size, self.device, self._padded_size)
+            pixels, content, windows = self.input_form.prepare(
+                frames, self.device, self._padded_size
+            )
             masks, classes = self._forward(pixels)
-        rows, columns = masks.shape[-2:]
+        rows, columns = (
+            ours / theirs for ours, theirs in zip(masks.shape[-2:], pixels.shape[-2:], strict=True)
+        )
         return MaskPrediction(
             mask_logits=masks,
             class_logits=classes,
             frame_size=(frames[0].shape[0], frames[0].shape[1]),
-            extent=(
-                content[0] * rows / pixels.shape[-2],
-                content[1] * columns / pixels.shape[-1],
-            ),
+            extent=(content[0] * rows, content[1] * columns),
+            windows=tuple((top * rows, left * columns) for top, left in windows),
         )
 
     def warm_up(self, frame_size: tuple[int, int] | None = None, batch: int = 1) -> None:
@@ -109,15 +119,15 @@ class PixelNetwork(ABC):
         Afterwards a batch of that many frames of that size takes no longer than any later one.
 
         Args:
-            frame_size: height and width of the camera frames; None takes the input size, the
-                longest side across.
+            frame_size: height and width of the camera frames; None takes those that fill the
+                input, the longest side across.
             batch: frames a batch.
 
         Raises:
             MaskomalyError: as `predict`.
 
         """
-        height, width = frame_size or (self.input_size.shortest, self.input_size.longest)
+        height, width = frame_size or self.input_size.usual
         blank = np.full((height, width, 3), 127, np.uint8)
         for _ in range(_WARM_UP_CALLS if self.device.type == 'cuda' else 1):
             self.predict([blank] * batch)
@@ -138,18 +148,18 @@ class PixelNetwork(ABC):
         """
 
 
-def class_names(config: Mask2FormerConfig) -> tuple[str, ...]:
-    """Return the inlier classes of a model."""
-    return tuple(str(config.id2label[i]) for i in range(config.num_labels))
+def class_names(config: Config, checkpoint: str) -> tuple[str, ...]:
+    """Return the inlier classes of a model.
 
+    Args:
+        config: of the model.
+        checkpoint: name of the checkpoint; that of a published one names the classes where the
+            configuration only numbers them.
 
-def own_input_size(config: Mask2FormerConfig) -> InputSize:
-    """Return the input size that a checkpoint brings, else the official one."""
-    own = getattr(config, 'maskomaly_input_size', None)
-    if own is None:
-        return InputSize()
-    if not (isinstance(own, list | tuple) and len(own) == 2 and {*map(type, own)} == {int}):
-        raise MaskomalyError(
-            f'maskomaly_input_size in config.json is {own!r}; it must be two whole numbers'
-        )
-    return InputSize(*own)
+    """
+    names = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    known = find_known(checkpoint)
+    numbered = all(name == f'LABEL_{i}' for i, name in enumerate(names))
+    return (
+        known.class_names if known and numbered and len(names) == len(known.class_names) else names
+    )

@@ -48,12 +48,14 @@ class CheckpointFolder:
         name: short name, under which a queries file is looked for.
         path: the folder.
         sha256: hash of the weights, in hexadecimal.
+        source_sha256: hash of the weights that `convert` made these from, where it did.
 
     """
 
     name: str
     path: Path
     sha256: str
+    source_sha256: str | None = None
 
     @property
     def weights(self) -> list[Path]:
@@ -71,6 +73,7 @@ class CheckpointFile:
         path: the `.pkl` or `.pth` file.
         sha256: hash of the file, in hexadecimal.
         config: what network its weights belong to.
+        source_sha256: None, as it is the source.
 
     """
 
@@ -78,6 +81,7 @@ class CheckpointFile:
     path: Path
     sha256: str
     config: OfficialConfig
+    source_sha256: None = None
 
     @property
     def weights(self) -> list[Path]:
@@ -139,24 +143,22 @@ def _folder(name: str, path: Path) -> CheckpointFolder:
     for pattern in _WEIGHTS:
         files = sorted(path.glob(pattern))
         if files:
-            return CheckpointFolder(_own_name(path) or name, path, hash_files(files))
+            own_name, source = _own_facts(path)
+            return CheckpointFolder(own_name or name, path, hash_files(files), source)
     raise MaskomalyError(
         f'checkpoint folder {path} has no weights; one of {", ".join(_WEIGHTS)} is needed'
     )
 
 
-def _own_name(path: Path) -> str | None:
-    """Return the name that a converted checkpoint carries along, however its folder is called."""
+def _own_facts(path: Path) -> tuple[str | None, str | None]:
+    """Return what a converted checkpoint carries along: its name, and the hash of its source."""
     try:
-        name = json.loads((path / 'config.json').read_text(encoding='utf-8'))['maskomaly_name']
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        RecursionError,
-    ):  # loading it says what is wrong, if anything is
-        return None
-    return name if isinstance(name, str) else None
+        content = json.loads((path / 'config.json').read_text(encoding='utf-8'))
+        name, source = content.get('maskomaly_name'), content.get('maskomaly_source')
+        sha256 = source.get('sha256') if isinstance(source, dict) else None
+    except (ValueError, AttributeError, RecursionError):
+        return None, None  # loading it says what is wrong, if anything is
+    return name if isinstance(name, str) else None, sha256 if isinstance(sha256, str) else None
 
 
 def _file(path: Path, config: str | Path | None) -> CheckpointFile:
@@ -166,11 +168,12 @@ def _file(path: Path, config: str | Path | None) -> CheckpointFile:
             f'model.safetensors, or an official file ({", ".join(_OFFICIAL_SUFFIXES)})'
         )
     known = find_known(path.name)
+    sha256 = hash_files([path])
     return CheckpointFile(
         name=known.name if known else path.stem,
         path=path,
         config=_official_config(path, config, known),
-        sha256=hash_files([path]),
+        sha256=sha256,
     )
 
 
@@ -213,25 +216,39 @@ def _cached(known: KnownCheckpoint) -> CheckpointFolder | CheckpointFile:
     if path is not None:
         return _folder(known.name, path) if path.is_dir() else _file(path, None)
     alternative = f', or give {known.hub_id} as the checkpoint' if known.hub_id else ''
+    elsewhere = f'{known.url} elsewhere and put it at {cache_folder() / known.file_name}'
+    if known.is_folder:
+        files = f'{", ".join(_CONFIGS)} and model.safetensors of '
+        elsewhere = files + elsewhere.replace('put it at', 'put them into the folder')
     raise MaskomalyError(
         f'checkpoint {known.name} is not on this machine: `maskomaly checkpoint download '
-        f'{known.name}` fetches it{alternative}. Without network access here, fetch '
-        f'{known.url} elsewhere and put it at {cache_folder() / known.file_name}'
+        f'{known.name}` fetches it{alternative}. Without network access here, fetch {elsewhere}'
     )
 
 
 def hash_files(files: list[Path]) -> str:
-    """Return the SHA-256 of files, one after the other, in hexadecimal."""
+    """Return the SHA-256 of files, one after the other, in hexadecimal.
+
+    Raises:
+        MaskomalyError: one is no file that ends, but a pipe or a device.
+
+    """
     digest = hashlib.sha256()
     for file in files:
+        if not file.is_file():
+            raise MaskomalyError(
+                f'{file} is no regular file, but a pipe, a device or the like; weights are read '
+                'from files alone'
+            )
         with file.open('rb') as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
 
 
-_SAFETENSORS = ['config.json', 'model*.safetensors', 'model.safetensors.index.json']
-_TORCH = ['config.json', 'pytorch_model*.bin', 'pytorch_model.bin.index.json']
+_CONFIGS = ['config.json', 'preprocessor_config.json']
+_SAFETENSORS = [*_CONFIGS, 'model*.safetensors', 'model.safetensors.index.json']
+_TORCH = [*_CONFIGS, 'pytorch_model*.bin', 'pytorch_model.bin.index.json']
 
 
 def _in_hub_cache(repository: str) -> Path | None:

@@ -16,9 +16,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.architectures import PROCESSOR_FILE
 from maskomaly_ros.networks.checkpoints import CheckpointFile, find_checkpoint
 from maskomaly_ros.networks.transformers_network import load_model, quiet_transformers
 
@@ -56,6 +58,9 @@ def convert(checkpoint: str | Path, out: str | Path, config: str | Path | None =
     try:
         with quiet_transformers():
             model.save_pretrained(out)
+            processor = found.path / PROCESSOR_FILE
+            if processor.is_file():  # what frames have to become is part of the network
+                shutil.copyfile(processor, out / PROCESSOR_FILE)
     except OSError as error:
         raise MaskomalyError(f'cannot write checkpoint {out}: {error.strerror}') from error
     return out

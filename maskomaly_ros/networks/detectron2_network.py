@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError, listed
 from maskomaly_ros.networks.base import PixelNetwork
 from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.devices import autocast_dtype
@@ -136,8 +136,8 @@ def _build(checkpoint: CheckpointFile) -> Any:
     if missing or left_over or another:
         raise MaskomalyError(
             f'the weights of checkpoint {checkpoint.path} do not fit its configuration: '
-            f'missing {missing or "none"}, left over {left_over or "none"}, '
-            f'of another shape {another or "none"}'
+            f'missing {listed(missing)}, left over {listed(left_over)}, '
+            f'of another shape {listed(another)}'
         )
     # With the versions of this code, so that it does not rename what has its present name.
     expected.update(weights)

@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The published Mask2Former checkpoints for Cityscapes, semantic segmentation.
+"""The published checkpoints for Cityscapes, semantic segmentation.
 
-Names, figures and addresses: MODEL_ZOO.md of facebookresearch/Mask2Former (9b0651c).
+Names, figures, licences and addresses: MODEL_ZOO.md of facebookresearch/Mask2Former (9b0651c), and
+model_zoo/dinov2.md of tue-mps/eomt (7bd19dd).
 """
 
 from __future__ import annotations
@@ -80,9 +81,12 @@ class KnownCheckpoint:
         name: our short name for it.
         backbone: as the authors call it.
         mean_iou: published mIoU on Cityscapes val in percent, one scale, no flip.
-        url: where the official file is.
+        url: where the official file is, or the page where its files are.
         hub_id: the same checkpoint at Hugging Face, or None where there is none.
-        settings: in what its official configuration differs from that of ResNet-50.
+        settings: in what its official configuration differs from that of ResNet-50, or, where
+            there is no official file that can be read, the entries of its config.json.
+        architecture: its model_type, see `architectures.ARCHITECTURES`.
+        licence: of the weights.
         sha256: of the official file; None as long as nobody has published it.
 
     """
@@ -93,12 +97,22 @@ class KnownCheckpoint:
     url: str
     hub_id: str | None
     settings: dict[str, Any] = field(repr=False, hash=False)
+    architecture: str = 'mask2former'
+    licence: str = 'CC BY-NC 4.0'
     sha256: str | None = None
 
     @property
     def file_name(self) -> str:
-        """Name of the official file; it tells the checkpoints apart by a part of a hash."""
+        """Name of the official file; it tells the checkpoints apart by a part of a hash.
+
+        Name of a folder, where the authors publish what transformers loads.
+        """
         return PurePosixPath(self.url).name
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is published as a folder for transformers, not as an official file."""
+        return not self.file_name.endswith('.pkl')
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -179,6 +193,16 @@ KNOWN_CHECKPOINTS = {
             f'{_SERVER}/maskformer2_swin_large_IN21k_384_bs16_90k/model_final_17c1ee.pkl',
             'facebook/mask2former-swin-large-cityscapes-semantic',
             _swin(192, 18, 6, 12, 384),
+        ),
+        KnownCheckpoint(
+            'eomt-l-cityscapes',
+            'ViT-L (DINOv2)',
+            84.2,
+            'https://huggingface.co/tue-mps/cityscapes_semantic_eomt_large_1024',
+            'tue-mps/cityscapes_semantic_eomt_large_1024',
+            {'image_size': 1024, 'num_queries': 100},
+            architecture='eomt',
+            licence='MIT',
         ),
     )
 }

@@ -23,11 +23,13 @@ from typing import Any
 
 import torch
 from torch.nn.modules import module
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.architectures import Config, find_architecture
 
 _MOST = 1 << 16  # the largest number that a configuration has a use for is 12544
+# The decoder of MaskFormer is configured as a whole DETR, of which the backbone is not built.
+_NOT_BUILT = 'decoder_config.backbone_config.'
 _MOST_PARTS = 20_000  # Swin-L has 1412
 _WITHOUT_WEIGHTS = 1 << 24  # numbers that are computed, not loaded; Swin-L has 497,684
 _SMALL = 1 << 28  # numbers of what is built in any case; the published networks are smaller
@@ -45,6 +47,8 @@ def check_content(content: Any, origin: str) -> None:
 
     """
     for name, value in _entries(content, ''):
+        if name.startswith(_NOT_BUILT):
+            continue
         key = name.rpartition('.')[2]
         if isinstance(value, int | float) and not -_MOST <= value <= _MOST:
             raise MaskomalyError(
@@ -61,7 +65,7 @@ def check_content(content: Any, origin: str) -> None:
         )
 
 
-def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) -> None:
+def check_size(config: Config, weights: Sequence[Path], origin: str) -> None:
     """Refuse a configuration of a network that is larger than its weights can be.
 
     It is built without memory for its numbers, until they are too many. What is not larger than
@@ -76,6 +80,7 @@ def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) 
         MaskomalyError: the network is too large.
 
     """
+    model = find_architecture(config.model_type, origin).model_class()
     size = sum(file.stat().st_size for file in weights)
     most = max(size + _WITHOUT_WEIGHTS, _SMALL)
     numbers = parts = 0
@@ -103,7 +108,7 @@ def check_size(config: Mask2FormerConfig, weights: Sequence[Path], origin: str) 
     ]
     try:
         with torch.device('meta'):
-            Mask2FormerForUniversalSegmentation(config)
+            model(config)
     finally:
         for hook in hooks:
             hook.remove()

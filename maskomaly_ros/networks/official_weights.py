@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from transformers import Mask2FormerConfig, ResNetConfig, SwinConfig
 
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError, listed
 from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
 from maskomaly_ros.networks.official_config import OfficialConfig
 
@@ -144,7 +144,7 @@ def transformers_weights(
     official loader makes them of files without metadata.
 
     Raises:
-        MaskomalyError: weights are missing or left over; the message lists them all.
+        MaskomalyError: weights are missing or left over; the message names the first ten.
 
     """
     found = weights_in_use(weights)
@@ -154,7 +154,7 @@ def transformers_weights(
     if missing or left_over:
         raise MaskomalyError(
             'the weights of the checkpoint do not fit its configuration: '
-            f'missing {missing or "none"}, left over {left_over or "none"}'
+            f'missing {listed(missing)}, left over {listed(left_over)}'
         )
     result: dict[str, Tensor] = {}
     for name, targets in wanted.items():

@@ -38,22 +38,21 @@ from maskomaly_ros.networks.checkpoints import (
     CheckpointFolder,
     find_checkpoint,
 )
-from maskomaly_ros.networks.known import user_cache
-from maskomaly_ros.networks.onnx_network import (
+from maskomaly_ros.networks.exported_file import (
     INPUT_NAME,
     METADATA_KEY,
     OUTPUT_NAMES,
     Description,
-    OnnxNetwork,
     pack,
+    probe_pixels,
     sample,
-    test_pixels,
 )
+from maskomaly_ros.networks.known import user_cache
+from maskomaly_ros.networks.onnx_network import OnnxNetwork
 from maskomaly_ros.networks.preprocessing import (
     PIXEL_MEAN,
     PIXEL_STD,
     InputSize,
-    padded,
 )
 from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
@@ -94,7 +93,8 @@ def export(
     """Write a checkpoint as an .onnx file with inputs of a fixed size, and check it.
 
     The file maps normalised and padded pixels, float32 [B, 3, H, W], to mask logits
-    [B, N, H/4, W/4] and class logits [B, N, C+1] (opset 18). `load_network` takes it.
+    [B, N, H/4, W/4] and class logits [B, N, C+1] (opset 18); of networks with windows, B is
+    that of all windows of all frames. `load_network` takes it.
 
     Args:
         checkpoint: whatever `load_network` takes, but for exported files.
@@ -102,7 +102,8 @@ def export(
         config: yaml configuration of an official file, where it is not beside it.
         input_size: size of the network input; None takes the checkpoint's own.
         frame_size: height and width of the camera frames that it is meant for, which no padding
-            is wasted on; None makes the input as large as input_size, the longest side across.
+            is wasted on; None makes the input as large as input_size, the longest side across,
+            or takes two windows.
         batch: frames a batch.
         runtime: what to check the file with: `onnxruntime`, `tensorrt` or `openvino`.
         device: where to check it.
@@ -121,10 +122,13 @@ def export(
     if batch < 1:
         raise MaskomalyError(f'batch {batch} is out of range: at least 1')
     network = TransformersNetwork(find_checkpoint(checkpoint, config), _CPU, input_size=input_size)
-    size = network.input_size
-    content = size.resized(*frame_size) if frame_size else (size.shortest, size.longest)
-    stretched = [np.asarray(cv2.resize(f, content[::-1]), np.uint8) for f in frames]
-    return _export(network, out, (batch, *padded(content)), runtime, device, precision, stretched)
+    form = network.input_form
+    shown = frame_size or form.size.usual
+    number, height, width = form.shape(*shown)
+    stretched = [np.asarray(cv2.resize(f, form.resized(*shown)[::-1]), np.uint8) for f in frames]
+    return _export(
+        network, out, (batch * number, height, width), runtime, device, precision, stretched
+    )
 
 
 def export_to_cache(
@@ -186,7 +190,7 @@ def _check(
     """Return the agreement where it is worst; raise where it is not good enough."""
     batch, height, width = shape
     network.fix_padded_size((height, width))
-    picture = test_pixels((1, height, width))[0].permute(1, 2, 0).numpy()
+    picture = probe_pixels((1, height, width))[0].permute(1, 2, 0).numpy()
     built_in = (picture * PIXEL_STD + PIXEL_MEAN).clip(0, 255).astype(np.uint8)
     worst: Agreement | None = None
     for frame in (built_in, *frames):
@@ -212,7 +216,7 @@ def _write(network: TransformersNetwork, file: Path, shape: tuple[int, int, int]
         raise MaskomalyError(
             f'exporting needs {error.name}: pip install onnx onnxscript'
         ) from error
-    pixels = test_pixels(shape)
+    pixels = probe_pixels(shape)
     model = network.traceable()
     with torch.inference_mode():
         reference = sample(*model(pixels))
@@ -225,6 +229,8 @@ def _write(network: TransformersNetwork, file: Path, shape: tuple[int, int, int]
         class_names=network.class_names,
         made_with=_versions(),
         reference=pack(reference),
+        square=network.input_form.square,
+        source_sha256=network.source_sha256,
     )
     try:
         with _quiet(), torch.no_grad():

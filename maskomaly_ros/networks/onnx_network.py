@@ -12,20 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Mask2Former in an .onnx file, run by ONNX Runtime, TensorRT or OpenVINO.
+"""Mask networks in an .onnx file, run by ONNX Runtime, TensorRT or OpenVINO.
 
-Files come from `onnx_export.export`. Each carries its own description and some of the outputs
-that torch gave for a built-in test picture; whatever runs the file has to give them again before
-it is used, since wrong results of grid sampling do not show by themselves.
+Files come from `onnx_export.export`; `exported_file` says what they hold.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +30,18 @@ from torch import Tensor
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.agreement import compare
 from maskomaly_ros.networks.base import PixelNetwork
-from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.devices import autocast_dtype
-from maskomaly_ros.networks.prediction import MaskPrediction
-from maskomaly_ros.networks.preprocessing import InputSize
+from maskomaly_ros.networks.exported_file import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAMES,
+    Description,
+    probe_pixels,
+    sample,
+    unpack,
+)
+from maskomaly_ros.networks.preprocessing import InputForm, InputSize
 
-_LOG = logging.getLogger(__name__)
-METADATA_KEY = 'maskomaly'
-INPUT_NAME, OUTPUT_NAMES = 'pixels', ('mask_logits', 'class_logits')
-_REFERENCE_GRID = (16, 32)
 # What each runtime computes in, and where.
 _PRECISIONS = {
     'onnxruntime': ('float32',),
@@ -57,69 +54,17 @@ RUNTIMES = tuple(_PRECISIONS)
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class Description:
-    """What an exported file says about itself.
-
-    Attributes:
-        name: short name of the checkpoint.
-        sha256: hash of the weights that it was made from.
-        shape: batch, height and width of its input.
-        input_size: what frames are resized to before they are padded.
-        num_queries: N.
-        class_names: the C inlier classes.
-        made_with: versions of the libraries that wrote it.
-        reference: the outputs of torch for `test_pixels` at some places.
-
-    """
-
-    name: str
-    sha256: str
-    shape: tuple[int, int, int]
-    input_size: tuple[int, int]
-    num_queries: int
-    class_names: tuple[str, ...]
-    made_with: dict[str, str]
-    reference: dict[str, str]
-
-    def to_json(self) -> str:
-        """Return it as text, for the metadata of the file."""
-        return json.dumps({'format': 1, **asdict(self)})
-
-    @classmethod
-    def from_json(cls, text: str | None, file: Path) -> Description:
-        """Read what `to_json` wrote.
-
-        Raises:
-            MaskomalyError: the file was not made by this package.
-
-        """
-        try:
-            content = json.loads(text or '')
-            if content.pop('format') != 1:
-                raise ValueError('another format')
-            for key in ('shape', 'input_size', 'class_names'):
-                content[key] = tuple(content[key])
-            return cls(**content)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise MaskomalyError(
-                f'{file} was not made by this version of `maskomaly export`, and does not say '
-                'what network it is; export it again'
-            ) from error
-
-
 class OnnxNetwork(PixelNetwork):
-    """An exported network, or a checkpoint that is exported when it is first needed.
+    """An exported network.
 
     Args:
-        source: an .onnx file; or a checkpoint, which is then exported into the cache, once for
-            each size of the network input.
+        file: an .onnx file.
         runtime: `onnxruntime` (CPU or CUDA), `tensorrt` (CUDA) or `openvino` (CPU). They use as
             many threads as torch, and none of these waits by spinning.
         device: where it runs.
         precision: `float32`; TensorRT also computes in `float16` and `bfloat16`, OpenVINO in
             `bfloat16`.
-        input_size: size of the network input, for a checkpoint.
+        input_size: size of the network input that the file has to have.
 
     Raises:
         MaskomalyError: the runtime is not installed or cannot do what is asked for, the file is
@@ -129,41 +74,36 @@ class OnnxNetwork(PixelNetwork):
 
     def __init__(
         self,
-        source: Path | CheckpointFolder | CheckpointFile,
+        file: Path,
         runtime: str,
         device: torch.device,
         precision: str = 'float32',
         input_size: InputSize | None = None,
     ) -> None:
+        self._choose(runtime, device, precision)
+        self.device, self.precision = device, precision
+        known = self._open(file)
+        self.input_form = InputForm(InputSize(*known.input_size), known.square)
+        if known.square is None:
+            self._padded_size = known.shape[1:]
+        if input_size not in (None, self.input_size):
+            raise MaskomalyError(
+                f'{file} has the input size {known.input_size[0]}x{known.input_size[1]}, '
+                f'and no other; export it again for {input_size}'
+            )
+        self.name, self.sha256 = known.name, known.sha256
+        self.source_sha256 = known.source_sha256
+        self.num_queries, self.class_names = known.num_queries, known.class_names
+
+    def _choose(self, runtime: str, device: torch.device, precision: str) -> None:
+        """Take a runtime; raises MaskomalyError where it cannot do what is asked for."""
         _check_choice(runtime, device, precision)
         self._runtime = runtime
         self._runs: dict[tuple[int, int, int], Run] = {}
-        self._checkpoint = None if isinstance(source, Path) else source
-        if isinstance(source, Path):
-            self.device, self.precision = device, precision
-            known = self._open(source)
-            self._padded_size = known.shape[1:]
-            self.input_size = InputSize(*known.input_size)
-            if input_size not in (None, self.input_size):
-                raise MaskomalyError(
-                    f'{source} has the input size {known.input_size[0]}x{known.input_size[1]}, '
-                    f'and no other; export it again for {input_size}'
-                )
-            self.name, self.sha256 = known.name, known.sha256
-            self.num_queries, self.class_names = known.num_queries, known.class_names
-        else:
-            from maskomaly_ros.networks.transformers_network import model_config
-
-            super().__init__(source, model_config(source), device, precision, input_size)
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, height, width = pixels.shape
-        if not (fixed := self._batch(height, width)):
-            from maskomaly_ros.networks.onnx_export import export_to_cache
-
-            assert self._checkpoint is not None  # a file has one size, which predict() keeps to
-            self._open(export_to_cache(self._checkpoint, self.input_size, (1, height, width)))
-            fixed = 1
+        fixed = self._batch(height, width)
         run = self._runs[fixed, height, width]
         parts = []
         for start in range(0, batch, fixed):
@@ -197,8 +137,8 @@ class OnnxNetwork(PixelNetwork):
                 f'{self._runtime} cannot open {file}: {str(error).strip()}'
             ) from error
         known = Description.from_json(text, file)
-        actual = sample(*run(test_pixels(known.shape).to(self.device)))
-        violations = compare(actual, _unpack(known.reference)).violations(self.precision)
+        actual = sample(*run(probe_pixels(known.shape).to(self.device)))
+        violations = compare(actual, unpack(known.reference)).violations(self.precision)
         if violations:
             raise MaskomalyError(
                 f'{self._runtime} computes wrong results from {file} on {self.device} in '
@@ -321,61 +261,3 @@ def _open_openvino(file: Path, device: torch.device, precision: str) -> tuple[st
         return masks, classes
 
     return text, run
-
-
-def test_pixels(shape: tuple[int, int, int]) -> Tensor:
-    """Return the built-in test picture as normalised pixels, float32 [B, 3, H, W].
-
-    A road in perspective under a sky, with boxes at its sides and some texture; made of plain
-    arithmetic, so that it is the same everywhere.
-    """
-    batch, height, width = shape
-    y = torch.linspace(0, 1, height, dtype=torch.float64).view(-1, 1)
-    x = torch.linspace(-1, 1, width, dtype=torch.float64).view(1, -1)
-    texture = torch.sin(61 * x + 17 * y) * torch.cos(43 * y * (1 + x * x)) / 4
-    road = (y > 0.45) & (x.abs() < 2.2 * (y - 0.4))
-    grey = torch.where(y > 0.45, 0.2 + texture, 1.6 - y + 0 * x)
-    grey = torch.where(road, -0.6 + texture / 2, grey)
-    layers = torch.stack([grey - 0.2 * y, grey, grey + 0.4 * (0.5 - y)])
-    for left, top, side, colour in ((-0.8, 0.2, 0.35, 1.5), (0.45, 0.3, 0.25, -1.4)):
-        box = (x > left) & (x < left + side) & (y > top) & (y < top + 1.2 * side)
-        layers = torch.where(box, torch.tensor([colour, -colour, 0.3]).view(3, 1, 1), layers)
-    return layers.float().expand(batch, 3, height, width).contiguous()
-
-
-def sample(masks: Tensor, classes: Tensor) -> MaskPrediction:
-    """Return the outputs for the first of a batch, the masks at some places only."""
-    places = [
-        torch.linspace(0, pixels - 1, min(count, pixels)).long()
-        for count, pixels in zip(_REFERENCE_GRID, masks.shape[-2:], strict=True)
-    ]
-    sampled = masks[:1].cpu()[:, :, places[0]][..., places[1]]
-    return _whole(sampled, classes[:1].cpu())
-
-
-def pack(prediction: MaskPrediction) -> dict[str, str]:
-    """Return a sampled prediction as text."""
-    return {
-        name: f'{"x".join(map(str, values.shape))}:'
-        + base64.b64encode(values.contiguous().numpy().astype('<f4').tobytes()).decode()
-        for name, values in (
-            ('mask_logits', prediction.mask_logits),
-            ('class_logits', prediction.class_logits),
-        )
-    }
-
-
-def _unpack(reference: dict[str, str]) -> MaskPrediction:
-    arrays = {}
-    for name, text in reference.items():
-        shape, _, content = text.partition(':')
-        values = np.frombuffer(base64.b64decode(content), '<f4').astype(np.float32)
-        arrays[name] = torch.from_numpy(values.reshape([int(n) for n in shape.split('x')]))
-    return _whole(**arrays)
-
-
-def _whole(mask_logits: Tensor, class_logits: Tensor) -> MaskPrediction:
-    height, width = mask_logits.shape[-2:]
-    return MaskPrediction(
-        mask_logits, class_logits, (height, width), (float(height), float(width))
-    )

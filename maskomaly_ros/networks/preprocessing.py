@@ -12,13 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The official preprocessing of Mask2Former: resize, normalise, pad."""
+"""The official preprocessing of mask networks: resize, normalise, pad, cut into windows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from maskomaly_ros.errors import MaskomalyError
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 SIZE_DIVISOR = 32
+LONGEST_SIDE = 16384
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,17 @@ class InputSize:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no network can use."""
-        if not SIZE_DIVISOR <= self.shortest <= self.longest <= 16384:
+        if not SIZE_DIVISOR <= self.shortest <= self.longest <= LONGEST_SIDE:
             raise MaskomalyError(
                 f'input size {self.shortest} x {self.longest} is out of range: '
-                f'{SIZE_DIVISOR} <= shortest side <= longest side <= 16384'
+                f'{SIZE_DIVISOR} <= shortest side <= longest side <= {LONGEST_SIDE}'
             )
+
+    @property
+    def usual(self) -> tuple[int, int]:
+        """Height and width of frames that fill it; two to one where nothing limits the longest."""
+        unlimited = self.longest == LONGEST_SIDE
+        return self.shortest, 2 * self.shortest if unlimited else self.longest
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the size in pixels that a frame of height x width is resized to.
@@ -63,6 +72,122 @@ class InputSize:
         if max(height, width) * scale > self.longest:
             scale = self.longest / max(height, width)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+class Prepared(NamedTuple):
+    """Input of a network.
+
+    Attributes:
+        pixels: float32 [B, 3, h, w], normalised; with K windows [B · K, 3, h, w], all those of
+            the first frame before those of the second.
+        content: height and width in pixels of the resized frame.
+        windows: where on the resized frame each window begins, rows and columns.
+
+    """
+
+    pixels: Tensor
+    content: tuple[int, int]
+    windows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """How frames become the input of a network.
+
+    Attributes:
+        size: what frames are resized to.
+        square: side in pixels of the squares that the network sees, and nothing else; None where
+            it takes whole frames of any size.
+
+    """
+
+    size: InputSize
+    square: int | None = None
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        size = f'{self.size.shortest}x{self.size.longest}'
+        if self.square is None:
+            return size
+        if self.size.longest == self.square:
+            return f'squares of {self.square} pixels, frames fitted in'
+        limit = '' if self.size.longest == LONGEST_SIDE else f' of frames of up to {size}'
+        return f'squares of {self.square} pixels: windows{limit}'
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in pixels that a frame of height x width is resized to.
+
+        With squares this is the rule of the processor of transformers, which cuts fractions off
+        where the program of EoMT's authors rounds: a pixel less at most.
+        """
+        if self.square is None:
+            return self.size.resized(height, width)
+        shortest: float = self.size.shortest
+        short, long = min(height, width), max(height, width)
+        whole = self.size.shortest
+        if long / short * shortest > self.size.longest:
+            shortest = self.size.longest * short / long
+            whole = max(1, round(shortest))
+        if short == whole:
+            return height, width
+        other = int(shortest * long / short)
+        return (whole, other) if height <= width else (other, whole)
+
+    def windows(self, content: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """Return where the windows on a resized frame begin: evenly, along its longer side."""
+        if self.square is None:
+            return ((0, 0),)
+        longest = max(content)
+        number = math.ceil(longest / self.square)
+        overlap = (number * self.square - longest) / (number - 1) if number > 1 else 0.0
+        begins = [int(i * (self.square - overlap)) for i in range(number)]
+        down = content[0] > content[1]
+        return tuple((begin, 0) if down else (0, begin) for begin in begins)
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return number, height and width of the inputs that one frame gives."""
+        content = self.resized(height, width)
+        if self.square is None:
+            return (1, *padded(content))
+        return len(self.windows(content)), self.square, self.square
+
+    def prepare(
+        self,
+        frames: Sequence[NDArray[np.uint8]],
+        device: torch.device,
+        padded_size: tuple[int, int] | None = None,
+    ) -> Prepared:
+        """Make the network input of frames, RGB uint8 [H, W, 3] of one size.
+
+        Whole frames: see `preprocess`. Squares: resized in the same way, filled up with black at
+        the bottom and right where a frame does not fill them, cut, and normalised.
+
+        Args:
+            frames: what `check_frames` accepts.
+            device: where to do it.
+            padded_size: see `preprocess`; squares need none.
+
+        Raises:
+            MaskomalyError: the resized frames do not fit into padded_size.
+
+        """
+        if self.square is None:
+            pixels, content = preprocess(frames, self.size, device, padded_size)
+            return Prepared(pixels, content, self.windows(content))
+        content = self.resized(*frames[0].shape[:2])
+        windows = self.windows(content)
+        resized = _resize(upload(frames, device).permute(0, 3, 1, 2), content)
+        missing = [max(0, self.square - length) for length in content]
+        # The program of the authors, and the processor of transformers, fill up before they
+        # normalise.
+        filled = F.pad(resized, (0, missing[1], 0, missing[0]))
+        cut = [
+            filled[..., top : top + self.square, left : left + self.square]
+            for top, left in windows
+        ]
+        mean, std = _normalisation(device)
+        pixels = torch.stack(cut, 1).flatten(0, 1).float()
+        return Prepared(pixels.sub_(mean).div_(std), content, windows)
 
 
 def check_frames(frames: Sequence[NDArray[np.uint8]]) -> None:

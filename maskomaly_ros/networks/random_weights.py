@@ -19,10 +19,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import Mask2FormerForUniversalSegmentation
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS
+from maskomaly_ros.networks.architectures import ARCHITECTURES, Config
+from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, KnownCheckpoint
 from maskomaly_ros.networks.official_weights import transformers_config
 from maskomaly_ros.networks.transformers_network import quiet_transformers
 
@@ -31,7 +31,7 @@ def write_random_checkpoint(name: str, out: Path) -> Path:
     """Write a folder that `load_network` takes: a published network before any training.
 
     Args:
-        name: of a known checkpoint, with or without `-cityscapes`: `swin-l`, `r50` ...
+        name: of a known checkpoint, with or without `-cityscapes`: `swin-l`, `eomt-l` ...
         out: folder to write.
 
     Returns:
@@ -47,9 +47,23 @@ def write_random_checkpoint(name: str, out: Path) -> Path:
         raise MaskomalyError(f'there is no network {name!r} to make with random weights: {names}')
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Mask2FormerForUniversalSegmentation(transformers_config(known.config()))
+        model = ARCHITECTURES[known.architecture].model_class()(_config(known))
+        if known.architecture.startswith('eomt'):
+            model.attn_mask_probs.zero_()  # where training leaves them
         try:
             model.save_pretrained(out)
         except OSError as error:
             raise MaskomalyError(f'cannot write checkpoint {out}: {error}') from error
     return out
+
+
+def _config(known: KnownCheckpoint) -> Config:
+    if not known.is_folder:
+        return transformers_config(known.config())
+    names = dict(enumerate(known.class_names))
+    config_class = ARCHITECTURES[known.architecture].config_class()
+    return config_class(
+        **known.settings,
+        id2label=names,
+        label2id={name: index for index, name in names.items()},
+    )

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Mask2Former as implemented by the transformers library."""
+"""Mask networks as implemented by the transformers library."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
-from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.errors import MaskomalyError, listed
+from maskomaly_ros.networks.architectures import Config, find_architecture
 from maskomaly_ros.networks.base import PixelNetwork
 from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.compilation import check_compiler, compiled
@@ -37,33 +38,36 @@ from maskomaly_ros.networks.efficientnet_lite import register
 from maskomaly_ros.networks.limits import check_content, check_size
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.preprocessing import InputSize
-from maskomaly_ros.networks.unpickling import check_torch_file, read_weights
+from maskomaly_ros.networks.unpickling import check_torch_file, plain_reason, read_weights
 
 _LOG = logging.getLogger(__name__)
 register()  # before any configuration is read
 # What no prediction reads, and what only some releases of the library keep in files: the class
-# weights of the loss, counters, index tables, and a norm behind the last stage of a backbone.
+# weights of the loss, counters, index tables, a norm behind the last stage of a backbone, and a
+# token of its pretraining.
 _WITHOUT_USE = re.compile(
     r'criterion\.|\.(num_batches_tracked|relative_position_index)$|\.encoder\.swin\.layernorm\.'
+    r'|^embeddings\.mask_token$'
 )
 
 
 class TransformersNetwork(PixelNetwork):
-    """A Mask2FormerForUniversalSegmentation behind our own preprocessing.
+    """A model of `architectures` behind our own preprocessing.
 
     Args:
         checkpoint: where the weights are.
         device: where it runs.
-        precision: `float32`, or `float16` / `bfloat16` for mixed precision by autocast with the
-            pixel decoder kept in float32, as the official code does. Weights stay float32.
-        input_size: size of the network input; None takes the checkpoint's own
-            (`maskomaly_input_size` in config.json) or the official 1024 x 2048.
+        precision: `float32`, or `float16` / `bfloat16` for mixed precision by autocast, with the
+            pixel decoder of Mask2Former kept in float32, as the official code does. Weights stay
+            float32.
+        input_size: size of the network input; None takes the checkpoint's own, see
+            `architectures.input_form`.
         compile: compile the network for each size and number of frames when it first occurs
             (see `warm_up`), which takes minutes; on CUDA with a fused deformable attention and as
             a CUDA graph. What is compiled is kept on disk.
 
     Raises:
-        MaskomalyError: the checkpoint is no Mask2Former, weights are missing or left over, the
+        MaskomalyError: the architecture is unknown, weights are missing or left over, the
             precision is unknown, or there is no compiler.
 
     """
@@ -79,13 +83,16 @@ class TransformersNetwork(PixelNetwork):
         self._autocast_dtype = autocast_dtype(precision, device)
         if compile:  # loading a network takes longer than looking for a compiler
             check_compiler(device)
-        model = load_model(checkpoint).to(device)
+        model = load_model(checkpoint)
         super().__init__(checkpoint, model.config, device, precision, input_size)
+        architecture = find_architecture(model.config.model_type, str(checkpoint.path))
+        architecture.prepare(model)
+        model = model.to(device)
         if device.type == 'cuda':
             model = model.to(memory_format=torch.channels_last)
             if compile:
                 fuse_deformable_attention(model)
-        if self._autocast_dtype is not None:
+        if self._autocast_dtype is not None and architecture.model_type == 'mask2former':
             level = model.model.pixel_level_module
             level.decoder = _InFloat32(level.decoder)
         self._model = LogitsOnly(model)
@@ -123,12 +130,12 @@ def _tf32() -> Iterator[None]:
 
 
 class LogitsOnly(nn.Module):
-    """Mask2Former as a function of tensors, for whatever traces it.
+    """A model as a function of tensors, for whatever traces it.
 
     Normalised pixels [B, 3, H, W] to mask logits [B, N, H/4, W/4] and class logits [B, N, C+1].
     """
 
-    def __init__(self, model: Mask2FormerForUniversalSegmentation) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
         self.eval()
@@ -136,7 +143,12 @@ class LogitsOnly(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and class logits of the last decoder layer."""
         output = self.model(pixel_values=pixels)
-        return output.masks_queries_logits, output.class_queries_logits
+        # Some releases of the library answer with those of every layer.
+        masks, classes = (
+            logits[-1] if isinstance(logits, tuple | list) else logits
+            for logits in (output.masks_queries_logits, output.class_queries_logits)
+        )
+        return masks, classes
 
 
 class _InFloat32(nn.Module):
@@ -153,11 +165,11 @@ class _InFloat32(nn.Module):
 
 def load_model(
     checkpoint: CheckpointFolder | CheckpointFile,
-) -> Mask2FormerForUniversalSegmentation:
+) -> Any:
     """Load the model of a checkpoint in float32, without network access.
 
     Raises:
-        MaskomalyError: it is no Mask2Former, or its weights do not fit its configuration.
+        MaskomalyError: its architecture is unknown, or its weights do not fit its configuration.
 
     """
     with quiet_transformers():
@@ -174,7 +186,8 @@ def load_model(
                 if not any(checkpoint.path.glob('model*.safetensors')):
                     for file in sorted(checkpoint.path.glob('pytorch_model*.bin')):
                         check_torch_file(file)
-            model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+            architecture = find_architecture(config.model_type, f'checkpoint {checkpoint.path}')
+            model, report = architecture.model_class().from_pretrained(
                 source,
                 **options,
                 config=config,
@@ -187,7 +200,7 @@ def load_model(
             raise
         except Exception as error:  # whatever a damaged file makes the library raise
             raise MaskomalyError(
-                f'checkpoint {checkpoint.path} cannot be loaded: {error}'
+                f'checkpoint {checkpoint.path} cannot be loaded: {plain_reason(error)}'
             ) from error
     missing, unexpected, mismatched = (
         sorted(str(key) for key in report[kind] if not _WITHOUT_USE.search(str(key)))
@@ -196,17 +209,17 @@ def load_model(
     if missing or unexpected or mismatched:
         raise MaskomalyError(
             f'the weights of checkpoint {checkpoint.path} do not fit its configuration: '
-            f'missing {missing or "none"}, left over {unexpected or "none"}, '
-            f'of another shape {mismatched or "none"}'
+            f'missing {listed(missing)}, left over {listed(unexpected)}, '
+            f'of another shape {listed(mismatched)}'
         )
     return model
 
 
-def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Mask2FormerConfig:
+def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Config:
     """Return the configuration of the model of a checkpoint, without its weights.
 
     Raises:
-        MaskomalyError: it is no Mask2Former, or one that cannot be built.
+        MaskomalyError: its architecture is unknown, or its configuration cannot be read.
 
     """
     with quiet_transformers():
@@ -214,19 +227,15 @@ def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Mask2FormerCo
             if isinstance(checkpoint, CheckpointFile):
                 return transformers_config(checkpoint.config)
             folder = checkpoint.path
-            content = Mask2FormerConfig.get_config_dict(folder, local_files_only=True)[0]
-            if content.get('model_type') != 'mask2former':
-                raise MaskomalyError(
-                    f'checkpoint {folder} is a {content.get("model_type")!r} model; '
-                    'a Mask2Former (model_type "mask2former") is needed'
-                )
+            content = PretrainedConfig.get_config_dict(folder, local_files_only=True)[0]
+            architecture = find_architecture(content.get('model_type'), f'checkpoint {folder}')
             check_content(content, str(folder / 'config.json'))
-            return Mask2FormerConfig.from_dict(content)
+            return architecture.config_class().from_dict(content)
         except MaskomalyError:
             raise
         except Exception as error:  # whatever a damaged file makes the library raise
             raise MaskomalyError(
-                f'checkpoint {checkpoint.path} cannot be loaded: {error}'
+                f'checkpoint {checkpoint.path} cannot be loaded: {plain_reason(error)}'
             ) from error
 
 

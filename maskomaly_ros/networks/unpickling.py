@@ -237,6 +237,13 @@ def check_torch_file(path: Path) -> None:
         _check_torch_file(stream)
 
 
+def plain_reason(error: Exception) -> str:
+    """Return what a library says of a file, without torch's advice to read it without care."""
+    reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip()
+    kept = [line for line in reason.splitlines() if 'weights_only' not in line]
+    return '\n'.join(kept).strip() or 'no details'
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """Turn whatever reading a checkpoint raises into a MaskomalyError."""
@@ -247,8 +254,7 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise MaskomalyError(f'cannot read checkpoint {path}: {error.strerror}') from error
     except Exception as error:  # damaged pickles raise whatever they happen to stumble on
-        # What torch says before this is advice to read the file without care.
-        reason = str(error).rpartition('WeightsUnpickler error: ')[2].strip() or 'no details'
+        reason = plain_reason(error)
         if named := _NAMED_BY_TORCH.search(reason):
             raise _refusal(path, named[1]) from error
         raise MaskomalyError(

@@ -33,6 +33,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import (
     InputSize,
     MaskPrediction,
+    exported_file,
     load_network,
     onnx_export,
     onnx_network,
@@ -82,7 +83,7 @@ def edited(exported: Path, out: Path, **changes: object) -> Path:
     """Write an exported file with another description."""
     model = onnx.load(exported)
     for entry in model.metadata_props:
-        if entry.key == onnx_network.METADATA_KEY:
+        if entry.key == exported_file.METADATA_KEY:
             entry.value = json.dumps({**json.loads(entry.value), **changes})
     onnx.save(model, out)
     return out
@@ -126,7 +127,7 @@ class TestExport:
 
             def shifted(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
                 masks, classes = run(pixels)
-                at_reference = torch.equal(pixels, onnx_network.test_pixels((1, 96, 192)))
+                at_reference = torch.equal(pixels, exported_file.probe_pixels((1, 96, 192)))
                 return masks if at_reference and not any(places) else masks.roll(1, -1), classes
 
             return text, shifted

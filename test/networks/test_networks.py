@@ -278,8 +278,8 @@ class TestLoading:
     def test_another_kind_of_model(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
         folder = shutil.copytree(tiny_checkpoint, tmp_path / 'copy')
         config = json.loads((folder / 'config.json').read_text())
-        (folder / 'config.json').write_text(json.dumps({**config, 'model_type': 'maskformer'}))
-        with pytest.raises(MaskomalyError, match="'maskformer'"):
+        (folder / 'config.json').write_text(json.dumps({**config, 'model_type': 'segformer'}))
+        with pytest.raises(MaskomalyError, match="'segformer'"):
             load_network(folder, device='cpu')
 
     @pytest.mark.parametrize(
