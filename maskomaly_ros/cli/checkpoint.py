@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""`maskomaly checkpoint`: which checkpoints there are, and how to get and convert them."""
+"""`maskomaly checkpoint`: which checkpoints there are, how to get, convert and verify them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from maskomaly_ros.cli.common import Device, Precision, Size, load, progress
 from maskomaly_ros.errors import MaskomalyError
 
 # torch and transformers take seconds to import: each command imports what it needs.
@@ -43,12 +44,12 @@ if TYPE_CHECKING:
     from maskomaly_ros.networks.known import KnownCheckpoint
 
 # Tables that go to a file are not to be cut at the width of a terminal.
-_OUT = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+_OUT = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 _ERR = Console(stderr=True)
 
 app = typer.Typer(
     name='checkpoint',
-    help='List, download, inspect and convert checkpoints.',
+    help='List, download, inspect, convert and verify checkpoints.',
     no_args_is_help=True,
 )
 Config = Annotated[
@@ -65,16 +66,17 @@ def list_checkpoints() -> None:
 
     table = Table('name', 'backbone', box=box.SIMPLE_HEAD)
     table.add_column('mIoU %', justify='right')
-    for column in ('classes', 'queries', 'here'):
+    for column in ('classes', 'licence', 'queries', 'here'):
         table.add_column(column)
     table.add_column('Hugging Face id', overflow='fold')
-    table.add_row('demo', 'small', '-', '7 of IDD', 'bundled', 'bundled', '-')
+    table.add_row('demo', 'small', '-', '7 of IDD', 'see LICENSE', 'bundled', 'bundled', '-')
     for known in KNOWN_CHECKPOINTS.values():
         table.add_row(
             known.name,
             known.backbone,
             f'{known.mean_iou:.1f}',
             f'{len(known.class_names)} of Cityscapes',
+            known.licence,
             'bundled' if bundled_queries(known.name) else '-',
             'yes' if _path_of(known) else '-',
             known.hub_id or '-',
@@ -97,6 +99,8 @@ def download(
     from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, cache_folder
 
     known = KNOWN_CHECKPOINTS.get(name)
+    if known is not None and known.is_folder:
+        name, known = known.hub_id or name, None
     if known is None:
         if '/' not in name or to is not None:
             raise MaskomalyError(
@@ -148,6 +152,61 @@ def convert(
     _OUT.print(str(folder), soft_wrap=True, markup=False)
 
 
+@app.command()
+def verify(
+    checkpoint: Annotated[str, typer.Argument(help='Name, file, folder or Hugging Face id.')],
+    dataset: Annotated[
+        str,
+        typer.Option(
+            metavar='LAYOUT:PATH',
+            help='cityscapes (folders leftImg8bit and gtFine, labelIds or labelTrainIds) or '
+            'cityscapes_256.',
+        ),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help='Number of images, evenly spread; default: all.')
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help='Points of mIoU that may be missing; default: 2, of a part of Cityscapes val '
+            '10, of cityscapes_256 60.',
+        ),
+    ] = None,
+    device: Device = 'auto',
+    precision: Precision = 'float32',
+    input_size: Size = None,
+    cache: Annotated[
+        Path | None, typer.Option(help='Folder that keeps the outputs of the network.')
+    ] = None,
+) -> None:
+    """Measure the mean IoU on Cityscapes val, beside the published one; fail if it is far off."""
+    from maskomaly_ros.evaluation.datasets import open_dataset
+    from maskomaly_ros.evaluation.verification import verify as measure
+
+    images = open_dataset(dataset)
+    network = load(checkpoint, device, precision, input_size)
+    with progress() as show:
+        found = measure(
+            network, images, limit=limit, tolerance=tolerance, cache=cache, progress=show
+        )
+    for name, iou in found.iou.items():
+        _OUT.print(f'{name:<18} {iou:5.1f} %')
+    _OUT.print(f'{"mIoU here":<18} {found.mean_iou:5.1f} %, {found.images} images')
+    if found.published is None:
+        _OUT.print(f'{"published":<18} unknown: {network.name} is none of the list')
+        return
+    _OUT.print(f'{"published":<18} {found.published:5.1f} %, on the 500 images of Cityscapes val')
+    if found.is_far_off:
+        raise MaskomalyError(
+            f'{network.name} reaches {found.mean_iou:.1f} % mIoU here, {found.published:.1f} % '
+            f'are published and {found.tolerance:g} points may be missing: do not trust it. Look '
+            'for weights that are not those of the name, another input size, or a precision that '
+            'is too coarse'
+        )
+
+
 def _path_of(known: KnownCheckpoint) -> Path | None:
     from maskomaly_ros.networks.checkpoints import cached_path
 
@@ -161,24 +220,26 @@ def _sha256(path: Path) -> str:
 
 
 def _local_facts(checkpoint: str, config: Path | None) -> dict[str, str]:
-    from maskomaly_ros.networks.base import class_names, own_input_size
+    from maskomaly_ros.networks.architectures import find_architecture, input_form
+    from maskomaly_ros.networks.base import class_names
     from maskomaly_ros.networks.checkpoints import find_checkpoint
     from maskomaly_ros.networks.transformers_network import model_config
     from maskomaly_ros.queries import bundled_queries
 
     found = find_checkpoint(checkpoint, config)
     model = model_config(found)
-    backbone = model.backbone_config
-    size = own_input_size(model)
+    architecture = find_architecture(model.model_type, f'checkpoint {found.path}')
+    form = input_form(model, found.path if found.path.is_dir() else None, None)
     queries = bundled_queries(found.name)
     return {
         'name': found.name,
         'path': str(found.path),
         'sha256': found.sha256,
-        'backbone': f'{backbone.model_type}, depths {" ".join(map(str, backbone.depths))}',
-        'queries': str(model.num_queries),
-        'classes': f'{model.num_labels}: {", ".join(class_names(model))}',
-        'input size': f'{size.shortest}x{size.longest}',
+        'architecture': architecture.name,
+        'backbone': architecture.backbone(model),
+        'queries': str(architecture.num_queries(model)),
+        'classes': f'{model.num_labels}: {", ".join(class_names(model, found.name))}',
+        'input size': str(form),
         'anomalous queries': _text(queries.anomalous_queries) if queries else 'none known',
         'ground queries': _text(queries.ground_queries) if queries else 'none known',
     }
@@ -188,6 +249,7 @@ def _published_facts(known: KnownCheckpoint) -> dict[str, str]:
     return {
         'published as': f'{known.name}, {known.backbone}',
         'mIoU': f'{known.mean_iou:.1f} % on Cityscapes val',
+        'licence': known.licence,
         'official file': known.url,
         'Hugging Face': known.hub_id or 'none',
     }

@@ -21,7 +21,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskomaly_ros.classes import CAMVID_TO_CLASS, CITYSCAPES_TO_CLASS, IDD_TO_CLASS, IGNORE
+from maskomaly_ros.classes import (
+    CAMVID_TO_CLASS,
+    CITYSCAPES_TO_CLASS,
+    CLASS_NAMES,
+    IDD_TO_CLASS,
+    IGNORE,
+)
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
 
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +63,8 @@ class Layout:
         zero_is_road: label 0 is the road itself, not everything that is no anomaly.
         values: label of each value that the label files may have: 0 not anomaly, 1 anomaly, or a
             class of `CLASS_NAMES`; 255 ignore. Any other value makes the file a broken one.
+        fine: the same as classes of Cityscapes, where the labels tell those apart.
+        other_values: values and fine for label files at one of `others`, by its path.
         task: `anomaly` or `semantic`: what the labels are good for.
         minimum_prediction: smallest predicted component, in pixels, of the component metrics.
         minimum_truth: smallest true component, in pixels.
@@ -81,6 +90,10 @@ class Layout:
     benchmark_name: str | None = None
     zero_is_road: bool = False
     stretch: tuple[int, int] | None = None
+    fine: Mapping[int, int] | None = None
+    other_values: Mapping[str, tuple[Mapping[int, int], Mapping[int, int]]] = field(
+        default_factory=dict
+    )
 
 
 _FISHYSCAPES = (
@@ -90,6 +103,17 @@ _FISHYSCAPES = (
 )
 _LOST_AND_FOUND_IMAGES = 'leftImg8bit/{name}_leftImg8bit.png'
 _NESTED_IMAGES = 'leftImg8bit/{folders}/{name}_leftImg8bit.png'
+
+_CITYSCAPES_IMAGES = 'leftImg8bit/val/{name}_leftImg8bit.png'
+_CITYSCAPES_IDS = 'gtFine/val/{name}_gtFine_labelIds.png'
+# The identifiers of labelIds.png, in the order of the classes.
+_CITYSCAPES_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+_FINE = {**{i: i for i in range(len(CITYSCAPES_CLASSES))}, IGNORE: IGNORE}
+_COARSE = {**CITYSCAPES_TO_CLASS, IGNORE: IGNORE}
+_FINE_OF_IDS = {
+    **dict.fromkeys((*range(34), IGNORE), IGNORE),
+    **{value: index for index, value in enumerate(_CITYSCAPES_EVALUATED)},
+}
 
 LAYOUTS: Mapping[str, Layout] = {
     'anomaly_track': Layout(
@@ -144,12 +168,28 @@ LAYOUTS: Mapping[str, Layout] = {
     'idd_lite': Layout(
         'images/{name}.*', 'labels/{name}.png', {**IDD_TO_CLASS, IGNORE: IGNORE}, 'semantic'
     ),
+    'cityscapes': Layout(
+        _CITYSCAPES_IMAGES,
+        'gtFine/val/{name}_gtFine_labelTrainIds.png',
+        _COARSE,
+        'semantic',
+        others=((_CITYSCAPES_IMAGES, _CITYSCAPES_IDS),),
+        fine=_FINE,
+        other_values={
+            _CITYSCAPES_IDS: (
+                {value: _COARSE[fine] for value, fine in _FINE_OF_IDS.items()},
+                _FINE_OF_IDS,
+            )
+        },
+    ),
     'cityscapes_256': Layout(
         'images/{name}.*',
         'labels/{name}.png',
-        {**CITYSCAPES_TO_CLASS, IGNORE: IGNORE},
+        _COARSE,
         'semantic',
+        others=(('val/images/{name}.*', 'val/labels/{name}.png'),),
         stretch=(512, 256),
+        fine=_FINE,
     ),
 }
 
@@ -260,7 +300,10 @@ class Dataset:
         split = folder.name in ('train', 'val', 'test')
         self.name = f'{folder.parent.name}/{folder.name}' if split else folder.name
         self.skipped: dict[str, str] = {}
-        images, labels = self._find_files(folder)
+        images, labels, values = self._find_files(folder)
+        self._values, self._fine = self.layout.other_values.get(
+            values, (self.layout.values, self.layout.fine)
+        )
         listed = self._listed(folder)
         names = images.keys() | labels.keys() if listed is None else listed
         if self.layout.subset:
@@ -274,7 +317,7 @@ class Dataset:
                         name,
                         found[0][0],
                         found[1][0],
-                        self.layout.values,
+                        self._values,
                         self.layout.stretch,
                     )
                 )
@@ -287,12 +330,38 @@ class Dataset:
                 f'{self.layout.images}, labels {self.layout.labels}'
             )
 
-    def _find_files(self, folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    def for_classes(self, names: Sequence[str]) -> tuple[Dataset, tuple[str, ...]]:
+        """Return the data set with labels in the classes of a network, and their names.
+
+        Args:
+            names: of the classes; letters of either case.
+
+        Raises:
+            MaskomalyError: the labels do not tell these classes apart.
+
+        """
+        wanted = tuple(name.lower() for name in names)
+        if wanted == CLASS_NAMES:
+            return self, CLASS_NAMES
+        if wanted == CITYSCAPES_CLASSES and self._fine is not None:
+            chosen = copy.copy(self)
+            chosen.samples = [replace(sample, values=self._fine) for sample in self.samples]
+            return chosen, CITYSCAPES_CLASSES
+        fine = f', or {", ".join(CITYSCAPES_CLASSES)}' if self._fine is not None else ''
+        raise MaskomalyError(
+            f'the classes {", ".join(names)}; labels of layout {self.layout_name} are mapped '
+            f'to {", ".join(CLASS_NAMES)}{fine}'
+        )
+
+    def _find_files(
+        self, folder: Path
+    ) -> tuple[dict[str, list[Path]], dict[str, list[Path]], str]:
+        """Return images and labels by name, and the path in the layout that the labels have."""
         patterns = (self.layout.images, self.layout.labels), *self.layout.others
         all_found = [tuple(_find(folder, pattern) for pattern in pair) for pair in patterns]
-        for images, labels in all_found:
+        for (images, labels), (_, pattern) in zip(all_found, patterns, strict=True):
             if images.keys() & labels.keys():
-                return images, labels
+                return images, labels, pattern
         for kind, position in (('images', 0), ('labels', 1)):
             if not any(found[position] for found in all_found):
                 places = ' or '.join(dict.fromkeys(str(folder / p[position]) for p in patterns))
@@ -300,7 +369,7 @@ class Dataset:
                     f'no {kind} at {places}, where layout {self.layout_name} has them'
                 )
         images, labels = max(all_found, key=lambda found: sum(map(bool, found)))
-        return images, labels
+        return images, labels, self.layout.labels
 
     def _listed(self, folder: Path) -> set[str] | None:
         if self.layout.listing is None or not (folder / self.layout.listing).is_file():

@@ -19,7 +19,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskomaly_ros.classes import CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
@@ -64,7 +63,7 @@ def evaluate_semantics(
     """Measure the semantic segmentation that the masks and classes of a network make up.
 
     Args:
-        network: a network with the classes of `CLASS_NAMES`.
+        network: a network with the classes of the labels.
         dataset: images with semantic labels.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
@@ -75,12 +74,11 @@ def evaluate_semantics(
 
     """
     check_task(dataset, 'semantic')
-    if tuple(network.class_names) != CLASS_NAMES:
-        raise MaskomalyError(
-            f'checkpoint {network.name} has the classes {", ".join(network.class_names)}; labels '
-            f'of layout {dataset.layout_name} are mapped to {", ".join(CLASS_NAMES)}'
-        )
-    confusion = SemanticConfusion(len(CLASS_NAMES))
+    try:
+        dataset, classes = dataset.for_classes(network.class_names)
+    except MaskomalyError as error:
+        raise MaskomalyError(f'checkpoint {network.name} has {error}') from error
+    confusion = SemanticConfusion(len(classes))
     images = 0
 
     def classify(
@@ -96,5 +94,5 @@ def evaluate_semantics(
         images += 1
     check_images(dataset, images)
     return SemanticEvaluation(
-        dataset.name, images, dict(dataset.skipped), CLASS_NAMES, confusion.compute()
+        dataset.name, images, dict(dataset.skipped), classes, confusion.compute()
     )
