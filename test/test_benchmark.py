@@ -166,7 +166,7 @@ def test_suite_writes_json_and_a_table_and_survives_what_fails(
     assert 'agreement_with_float32' in content['reports'][2]
     assert content['reports'][2]['memory']['resident_peak'] > 0
     rows = [line for line in (folder / 'gpu.md').read_text().splitlines() if line[:1] == '|']
-    assert [row.count('|') for row in rows] == [4] * (2 + 5) + [8] * (2 + 5)
+    assert [row.count('|') for row in rows] == [4] * (2 + 6) + [8] * (2 + 5)
 
 
 def fail_on(wrong: str) -> Callable[..., dict[str, Any]]:
@@ -208,6 +208,7 @@ def test_targets_are_met_or_missed_or_not_measured() -> None:
         return {'name': case.name, 'ratios': ratios} | times
 
     large, small = cli_benchmark._SWIN_L, cli_benchmark._SWIN_T
+    windows = cli_benchmark._EOMT_L
     score = {'name': cli_benchmark._scoring_name('smooth', (720, 1280))}
     reports = [
         score | {'ratios': {}, 'scoring': {'kernel_seconds': 2e-4}},
@@ -215,9 +216,10 @@ def test_targets_are_met_or_missed_or_not_measured() -> None:
         row(large('float16'), 0.021, 4.5),
         row(large('bfloat16', batch=4), 0.072, 4.0),
         {'name': small('float16').name, 'error': 'out of memory'},
+        row(windows('bfloat16'), 0.011, 3.0),
     ]
     targets = cli_benchmark._targets('gpu', reports)
-    assert [target['reached'] for target in targets] == [True, True, None, False, True]
+    assert [target['reached'] for target in targets] == [True, True, None, False, True, True]
     assert targets[0]['measured'] == pytest.approx(18)
     assert targets[3]['measured'] == pytest.approx(4)
     known = {case.name for case in cli_benchmark._SUITES['gpu']}
