@@ -117,8 +117,8 @@ class InputForm:
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return the size in pixels that a frame of height x width is resized to.
 
-        With squares this is the rule of the processor of transformers, which cuts fractions off
-        where the program of EoMT's authors rounds: a pixel less at most.
+        With squares this is the rule of the processor of transformers 5, which cuts fractions
+        off where the program of EoMT's authors rounds: a pixel less at most.
         """
         if self.square is None:
             return self.size.resized(height, width)

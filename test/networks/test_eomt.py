@@ -27,6 +27,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from transformers import image_transforms
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
@@ -46,9 +47,14 @@ CPU = torch.device('cpu')
 
 def processor(**options: Any) -> Any:
     """Return the processor of transformers that needs no torchvision."""
-    name = 'EomtImageProcessorPil'
-    found = getattr(transformers, name, None) or transformers.EomtImageProcessor
-    return found(**options)
+    found = getattr(transformers, 'EomtImageProcessorPil', None)
+    if found is not None:
+        return found(**options)
+    # In transformers 4 this one rounds where the fast one, and all later ones, cut off fractions.
+    from transformers.models.eomt import image_processing_eomt as module
+
+    module.get_size_with_aspect_ratio = image_transforms.get_size_with_aspect_ratio
+    return module.EomtImageProcessor(**options)
 
 
 def windows_of(image: np.ndarray) -> tuple[torch.Tensor, list[list[int]]]:
