@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEn
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
+from maskomaly_ros.parameter_files import read_section
 from maskomaly_ros.topics import image_topic, outputs_of
 
 PACKAGE = 'maskomaly_ros'
@@ -153,8 +153,15 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         respawn=context.launch_configurations['respawn'] == 'true',
         respawn_delay=read_seconds('respawn_delay', context),
     )
+    parameters_of_file(context)  # launch_ros only warns of a file that is not there
     # What can fail comes first: launch leaves alone what it has started when something fails.
     return [*rviz(context, topics), *dds_profile(context), node]
+
+
+def parameters_of_file(context: LaunchContext) -> dict[str, Any]:
+    """Return the parameters for the node in params_file; raise where it has none."""
+    given = context.launch_configurations
+    return read_section(Path(given['params_file']).expanduser(), given['name'])
 
 
 def rviz(context: LaunchContext, topics: list[str]) -> list[LaunchDescriptionEntity]:
@@ -171,7 +178,8 @@ def rviz(context: LaunchContext, topics: list[str]) -> list[LaunchDescriptionEnt
             f'rviz:=true, but rviz2 is not installed: sudo apt install ros-{distribution}-rviz2, '
             'or leave rviz:=true out; nothing was started'
         )
-    topics = topics or topics_of_file(Path(context.launch_configurations['params_file']))
+    if not topics:
+        topics = parameters_of_file(context).get('camera_topics') or []
     layout = layout_for(resolve(topics[0], context) if topics else LAYOUT_TOPIC)
     return [
         Node(
@@ -221,26 +229,6 @@ def read_topics(text: str) -> list[str]:
     """Read topics written as `/a,/b` or, as in YAML, `[/a, /b]`."""
     value = yaml.safe_load(text) if text.lstrip().startswith('[') else text.split(',')
     return [str(topic).strip() for topic in value if str(topic).strip()]
-
-
-def topics_of_file(path: Path) -> list[str]:
-    """Return the camera topics of a parameter file; nothing where it has none."""
-    try:
-        content = yaml.safe_load(path.expanduser().read_text(encoding='utf-8'))
-    except (OSError, yaml.YAMLError):  # the node says what is wrong with it
-        return []
-    found = [section.get('camera_topics') or [] for section in sections(content)]
-    return [str(topic) for topic in found[-1]] if found else []
-
-
-def sections(content: Any) -> Iterator[dict[str, Any]]:
-    """Yield the parameters of every node in a parameter file that have camera topics."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            if key == 'ros__parameters' and isinstance(value, dict) and 'camera_topics' in value:
-                yield value
-            else:
-                yield from sections(value)
 
 
 def resolve(topic: str, context: LaunchContext) -> str:

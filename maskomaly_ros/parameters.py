@@ -20,7 +20,7 @@ the checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,14 @@ from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import CameraPose, LocatorParameters
 from maskomaly_ros.networks import InputSize
+from maskomaly_ros.parameter_files import read_section
 from maskomaly_ros.parameter_table import TABLE, check
 from maskomaly_ros.refinement.refine import RefinementParameters
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalParameters
 from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scoring import ScoringParameters
-from maskomaly_ros.yaml_files import read_yaml
 
-NODE_NAME = 'maskomaly'
 SCORING = (
     'anomalous_queries',
     'ground_queries',
@@ -121,21 +120,7 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
         MaskomalyError: the file cannot be read, or has no parameters for the node.
 
     """
-    try:
-        content = read_yaml(Path(path), 'parameter file')
-    except OSError as error:
-        raise MaskomalyError(f'cannot read the parameter file {path}: {error}') from error
-    found: dict[str, Any] = {}
-    sections = list(_sections(content, ''))
-    for node, parameters in sections:
-        if node.rpartition('/')[2] in ('*', '**', NODE_NAME):
-            found |= parameters
-    if not found:
-        names = ', '.join(node for node, _ in sections) or 'no ros__parameters'
-        raise MaskomalyError(
-            f'{path} has no parameters for the node {NODE_NAME}; it has {names}. '
-            'Write them below /**: and ros__parameters:'
-        )
+    found = read_section(path)
     try:
         check(found)
     except MaskomalyError as error:
@@ -341,14 +326,3 @@ def _per_camera(given: tuple[Any, ...], name: str, cameras: int, none: Any) -> t
 
 def _given(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     return {name: values[name] for name in names if values[name] is not None}
-
-
-def _sections(content: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the full name of each node in a parameter file, and its parameters."""
-    if not isinstance(content, dict):
-        return
-    for key, value in content.items():
-        if key == 'ros__parameters' and isinstance(value, dict):
-            yield name, value
-        else:
-            yield from _sections(value, f'{name}/{str(key).strip("/")}')

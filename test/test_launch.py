@@ -315,6 +315,22 @@ def test_rviz_shows_the_first_camera(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('content', [None, '/other: {ros__parameters: {max_age: 1.0}}'])
+def test_a_parameter_file_without_the_node_starts_nothing(
+    installation: Installation, tmp_path: Path, content: str | None
+) -> None:
+    installation.add_executable('lib/maskomaly_ros/maskomaly_node', f'touch {tmp_path}/started')
+    mine = tmp_path / 'mine.yaml'
+    if content is not None:
+        mine.write_text(content)
+    with installation.launch(CAMERA, params_file=str(mine)) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert str(mine) in output
+    assert not (tmp_path / 'started').exists()
+
+
+@pytest.mark.slow
 def test_without_rviz_nothing_is_started_for_it(
     installation: Installation, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node import memory
 from maskomaly_ros.node.bond import Bond
+from maskomaly_ros.parameter_files import check_arguments
 from maskomaly_ros.topics import camera_namespace
 
 if TYPE_CHECKING:
@@ -512,9 +513,10 @@ def main(args: list[str] | None = None) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
+        check_arguments(sys.argv if args is None else args)
         # Signals are ours: rclpy would end the context at once, under the feet of the worker.
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except Exception as error:  # a parameter file that is not there, or is no YAML
+    except Exception as error:  # a parameter file that is no YAML, or other bad arguments
         raise SystemExit(f'maskomaly_node: {error}') from None
     thread = _NodeThread(ended.set)
     thread.start()

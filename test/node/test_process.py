@@ -174,6 +174,15 @@ def test_a_node_that_cannot_start_says_why_and_ends(
     assert 'Traceback' not in process.output
 
 
+def test_a_node_whose_file_has_nothing_for_it_does_not_start(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / 'p.yaml'
+    file.write_text('/other: {ros__parameters: {max_age: 1.0}}')
+    process = run(*NODE, '--ros-args', '--params-file', str(file))
+    assert process.status() == 1
+    assert 'no parameters for the node /maskomaly; it has /other' in process.output
+    assert 'Traceback' not in process.output
+
+
 def test_a_failure_does_not_end_a_node_that_is_not_started_by_itself(ros: Any, run: Any) -> None:
     from lifecycle_msgs.srv import ChangeState
 
