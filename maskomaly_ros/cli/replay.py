@@ -80,8 +80,11 @@ def replay(
     ] = None,
     bag_topics: Annotated[
         str,
-        typer.Option(help='Ours to put into the bag: heatmap, mask, overlay, overlay/compressed.'),
-    ] = 'heatmap,mask,overlay/compressed',
+        typer.Option(
+            help='Ours to put into the bag: heatmap, mask, overlay, overlay/compressed, '
+            'obstacles, points, markers, label_info, annotations.'
+        ),
+    ] = 'heatmap,mask,overlay/compressed,obstacles,points,markers',
     score_format: Annotated[
         str, typer.Option(help='Score maps as png (16 bit) or npz (float32).')
     ] = 'png',

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,18 @@ class CameraModel:
         rays[~(missed <= _WRONG_PIXELS)] = np.nan
         rays = rays @ self.rotation  # the inverse of a rotation, on rows
         return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+
+    @cached_property
+    def plane(self) -> NDArray[np.float32]:
+        """The direction of each pixel with z = 1, float32 [H, W, 3]; NaN for those not ahead.
+
+        Undistorting costs most of what depth images cost, so it is done once.
+        """
+        height, width = self.size
+        rows, columns = np.mgrid[:height, :width]
+        rays = self.rays(np.column_stack([columns.ravel(), rows.ravel()]))
+        ahead = np.where(rays[:, 2:] > 0, rays[:, 2:], np.nan)
+        return np.asarray(rays / ahead, np.float32).reshape(height, width, 3)
 
     def project(self, points: NDArray[Any]) -> Floats:
         """Return where points of the optical frame [N, 3] are in the picture.

@@ -180,17 +180,16 @@ class Locator:
     def _from_depth(
         self, components: Components, depth: NDArray[np.float32]
     ) -> tuple[Floats, NDArray[np.intp], Floats, Floats]:
-        owners = components.owner[components.labels]
-        height, width = owners.shape
-        inside = np.s_[
-            components.top : components.top + height, components.left : components.left + width
-        ]
-        along = depth[inside]
-        row, column = np.nonzero((owners >= 0) & (along > 0))
-        pixels = np.column_stack([column + components.left, row + components.top])
-        rays = self.camera.rays(pixels)
-        with np.errstate(invalid='ignore', divide='ignore'):
-            places = rays * (along[row, column] / rays[:, 2])[:, None]
+        labels = components.labels
+        pixels = np.flatnonzero(labels)
+        owner = components.owner[labels.ravel()[pixels]]
+        width = self.camera.size[1]
+        rows, columns = np.divmod(pixels, labels.shape[1])
+        flat = (rows + components.top) * width + columns + components.left
+        along = depth.ravel()[flat]
+        known = (owner >= 0) & (along > 0)
+        owner, flat, along = owner[known], flat[known], along[known]
+        places = np.asarray(self.camera.plane.reshape(-1, 3)[flat] * along[:, None], np.float64)
         if self.pose is None:
             ranges = np.linalg.norm(places, axis=1)
         else:
@@ -199,7 +198,7 @@ class Locator:
         good = ranges <= self.parameters.max_range
         return (
             places[good],
-            owners[row, column][good],
+            owner[good],
             ranges[good],
             np.full(int(good.sum()), np.nan),
         )
@@ -252,7 +251,8 @@ def _nearest(ranges: Floats, deviations: Floats, owner: NDArray[np.intp], count:
 def _nearest_by_depth(ranges: Floats, owner: NDArray[np.intp], count: int) -> Floats:
     """Return the range of each obstacle, of which a few pixels may be wrong."""
     found = np.full((count, 2), np.nan)
-    order = np.lexsort((ranges, owner))
+    order = np.argsort(ranges)
+    order = order[np.argsort(owner[order], kind='stable')]
     first = np.flatnonzero(np.diff(owner[order], prepend=-1))
     sizes = np.diff(first, append=len(order))
     chosen = order[first + (_NEAR_SHARE * sizes).astype(np.intp)]
