@@ -33,6 +33,7 @@ from typing import Any
 import pytest
 import yaml
 
+from maskomaly_ros.interfaces import TYPES
 from maskomaly_ros.rig.processes import free_domain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,13 +85,32 @@ def test_cameras_have_the_promised_arguments() -> None:
 def test_rviz_shows_the_camera_and_what_is_found_in_it() -> None:
     layout = yaml.safe_load((ROOT / 'config' / 'maskomaly.rviz').read_text(encoding='utf-8'))
     displays = layout['Visualization Manager']['Displays']
-    assert {display['Class'] for display in displays} == {'rviz_default_plugins/Image'}
     assert all(display['Enabled'] and display['Value'] for display in displays)
-    topics = {display['Topic']['Value']: display['Topic'] for display in displays}
+    topics = {d['Topic']['Value']: d for d in displays if 'Topic' in d}
     names = ['image_raw', 'anomaly/heatmap/mono8', 'anomaly/mask', 'anomaly/overlay']
+    names += ['anomaly/points', 'anomaly/markers']
     assert list(topics) == [f'/camera/{name}' for name in names]
+    kinds = [display['Class'].removeprefix('rviz_default_plugins/') for display in topics.values()]
+    assert kinds == ['Image'] * 4 + ['PointCloud2', 'MarkerArray']
     # A reliable subscription hears nothing of a best-effort camera driver.
-    assert topics['/camera/image_raw']['Reliability Policy'] == 'Best Effort'
+    assert topics['/camera/image_raw']['Topic']['Reliability Policy'] == 'Best Effort'
+    fixed = layout['Visualization Manager']['Global Options']['Fixed Frame']
+    parameters = yaml.safe_load(PARAMETERS.read_text(encoding='utf-8'))['/**']['ros__parameters']
+    assert fixed == parameters['target_frame']
+
+
+def test_layouts_and_costmap_name_topics_that_the_node_has() -> None:
+    costmap = yaml.safe_load((ROOT / 'config' / 'nav2_costmap.yaml').read_text(encoding='utf-8'))
+    layer = costmap['local_costmap']['local_costmap']['ros__parameters']['obstacle_layer']
+    source = layer[layer['observation_sources']]
+    assert (source['topic'], source['data_type']) == ('/camera/anomaly/points', 'PointCloud2')
+    text = (ROOT / 'config' / 'foxglove_layout.json').read_text(encoding='utf-8')
+    found = set(re.findall(r'/camera/anomaly/([a-z_0-9/]+)"', text))
+    assert found == {'annotations', 'heatmap', 'points', 'markers'}
+    assert found <= set(TYPES)
+    panels = set(re.findall(r'"((?:Image|3D|DiagnosticSummary)![a-z]+)": \{', text))
+    used = set(re.findall(r'"(?:first|second)": "([^"]+)"', text))
+    assert panels == used
 
 
 def written_parameters() -> dict[str, bool]:
