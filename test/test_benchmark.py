@@ -30,7 +30,7 @@ import torch
 from literal_scoring import read_reference
 from typer.testing import CliRunner
 
-from maskomaly_ros import benchmark as benchmark_module
+from maskomaly_ros import benchmark_suite as suites
 from maskomaly_ros.benchmark import (
     STAGES,
     Settings,
@@ -39,7 +39,6 @@ from maskomaly_ros.benchmark import (
     invented_masks,
     literal_score,
 )
-from maskomaly_ros.cli import benchmark as cli_benchmark
 from maskomaly_ros.cli.main import app
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
@@ -141,17 +140,17 @@ def test_suite_writes_json_and_a_table_and_survives_what_fails(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The suite for GPUs, on a processor and with tiny networks; each row in its own process."""
-    one, *_, four = cli_benchmark._SUITES['gpu']
-    tiny = {'checkpoint': str(tiny_checkpoint), 'frame_size': '96x64', 'input_size': '64x96'}
+    one, *_, four = suites.SUITES['gpu']
+    tiny = {'checkpoint': str(tiny_checkpoint), 'frame_size': (96, 64), 'input_size': (64, 96)}
     cases = (
         replace(one, **tiny, compile=False),
         replace(one, **tiny | {'checkpoint': str(tmp_path / 'nothing | here')}),
         replace(four, **tiny, compile=False),
     )
-    monkeypatch.setitem(cli_benchmark._SUITES, 'gpu', cases)
-    monkeypatch.setitem(cli_benchmark._DEVICES, 'gpu', 'cpu')
-    monkeypatch.setitem(cli_benchmark._SCORED, 'gpu', ((96, 160),))
-    monkeypatch.setattr(benchmark_module, 'benchmark_scoring', fail_on('noise'))
+    monkeypatch.setitem(suites.SUITES, 'gpu', cases)
+    monkeypatch.setitem(suites._DEVICES, 'gpu', 'cpu')
+    monkeypatch.setitem(suites._SCORED, 'gpu', ((96, 160),))
+    monkeypatch.setattr(suites, 'benchmark_scoring', fail_on('noise'))
     monkeypatch.chdir(tmp_path)
     few = ['--batches', '1', '--baseline-batches', '1', '--literal-repeats', '1']
     result = CliRunner().invoke(app, ['benchmark', '--suite', 'gpu', *few])
@@ -196,8 +195,8 @@ class Ends:
 def test_a_row_in_trouble_is_an_error(
     case: Any, seconds: float, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli_benchmark, '_ROW_SECONDS', seconds)
-    report = cli_benchmark._measure_apart(case, 'cpu', Settings(), Path())
+    monkeypatch.setattr(suites, '_ROW_SECONDS', seconds)
+    report = suites._measure_apart(case, 'cpu', Settings(), Path())
     assert message in report['error']
 
 
@@ -207,9 +206,9 @@ def test_targets_are_met_or_missed_or_not_measured() -> None:
         times = {'detect': {'p50': seconds}, 'frames_per_second': 1 / seconds}
         return {'name': case.name, 'ratios': ratios} | times
 
-    large, small = cli_benchmark._SWIN_L, cli_benchmark._SWIN_T
-    windows = cli_benchmark._EOMT_L
-    score = {'name': cli_benchmark._scoring_name('smooth', (720, 1280))}
+    large, small = suites._SWIN_L, suites._SWIN_T
+    windows = suites._EOMT_L
+    score = {'name': suites._scoring_name('smooth', (720, 1280))}
     reports = [
         score | {'ratios': {}, 'scoring': {'kernel_seconds': 2e-4}},
         row(large('bfloat16'), 0.018, 3.0),
@@ -218,11 +217,11 @@ def test_targets_are_met_or_missed_or_not_measured() -> None:
         {'name': small('float16').name, 'error': 'out of memory'},
         row(windows('bfloat16'), 0.011, 3.0),
     ]
-    targets = cli_benchmark._targets('gpu', reports)
+    targets = suites._targets('gpu', reports)
     assert [target['reached'] for target in targets] == [True, True, None, False, True, True]
     assert targets[0]['measured'] == pytest.approx(18)
     assert targets[3]['measured'] == pytest.approx(4)
-    known = {case.name for case in cli_benchmark._SUITES['gpu']}
+    known = {case.name for case in suites.SUITES['gpu']}
     assert {report['name'] for report in reports[1:]} <= known
 
 
