@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from drive_fixtures import bags, detector  # noqa: F401
 from numpy.typing import NDArray
 
 from maskomaly_ros.classes import CLASS_NAMES

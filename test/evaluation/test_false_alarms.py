@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskomaly_ros.drives.images import ImageFolder
+from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.false_alarms import (
     CountingRules,
@@ -38,7 +39,7 @@ from maskomaly_ros.evaluation.false_alarms import (
 )
 from maskomaly_ros.obstacles import find_obstacles, obstacle_mask
 from maskomaly_ros.queries import Queries
-from maskomaly_ros.refinement.refine import RefinementParameters
+from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalParameters
 from maskomaly_ros.scoring import ScoringParameters
@@ -222,6 +223,26 @@ def test_scores_of_a_drive_are_those_of_the_node(network, traffic, tmp_path):
         np.testing.assert_allclose(one.score, other.score, atol=1e-6)
         assert one.image is not None
         assert other.image is None
+
+
+def test_a_bag_is_counted_as_the_node_counts(bags, detector):
+    path = bags.write(count=120)
+    network, parameters = detector.network, detector.config.scoring
+    ids = set()
+    refiner = Refiner()
+    with open_source(path, topics='/front/image_raw') as source:
+        check_length(source, FalseAlarmRate(5, 'minute'))
+        for frame in source:
+            (detection,) = detector.detect([frame.image])
+            refined = refiner.apply(detection, frame.header_ns, RefinementParameters())
+            ids |= {obstacle.id for obstacle in refined.obstacles}
+        rules = CountingRules.of_parameters({}, source.topics[0])
+        frames = score_drive(network, parameters, source)
+        found = find_threshold(frames, FalseAlarmRate(5, 'minute'), rules, before=0.5)
+    assert found.frames == 120
+    assert found.seconds == pytest.approx(12.0)
+    assert found.allowed == 1
+    assert found.found_before == max(ids) == len(ids)
 
 
 def test_rules_are_those_of_a_parameter_file():
