@@ -30,6 +30,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,13 +97,14 @@ CRITERIA: Mapping[str, str] = {
     'is a false alarm, then AP',
 }
 """What settings are chosen by."""
-MOST_ORDINARY = 100
+MOST_ORDINARY = 60
 """Frames of each ordinary data set or drive that are looked at, evenly spread."""
 FALSE_ALARM_SHARE = 0.001
 """False positive rate at which `pooled-recall` looks."""
 MOST_TRIED = 16
 """Queries, by mean IoU, that are tried one after the other where ordinary frames are pooled."""
 MOST_ADDED = 4
+_MOST_SETS = 3
 _LEAST_GAIN = 0.002
 GROUND_IOU = 0.5
 """Mean IoU with the road from which a query may become a ground query."""
@@ -111,6 +113,8 @@ ROAD_CLASSES = ('road', 'drivable')
 
 SEARCH_SIDE = 640
 """The search runs on score maps of at most this length in pixels; final figures on full size."""
+ORDINARY_SIDE = 256
+"""The same for ordinary frames, of which no detail is to be found; their pixels weigh as many."""
 
 _DEFAULTS = ScoringParameters()
 _MOST_PARTS = 10
@@ -293,6 +297,7 @@ class _Observation:
         prediction: the masks, on the CPU, batch of one.
         label: uint8 [H, W].
         small_label: label for the search, uint8 [h, w].
+        weight: pixels at the size of the search of anomalies that one of small_label stands for.
         iou: IoU of every query with the anomalies, float64 [N]; NaN in an image without any.
         road_iou: the same with the road.
 
@@ -303,6 +308,7 @@ class _Observation:
     small_label: Image
     iou: FloatArray
     road_iou: FloatArray
+    weight: int = 1
 
     @property
     def has_anomaly(self) -> bool:
@@ -316,22 +322,28 @@ class _Observation:
 
 
 def _observe(
-    prediction: MaskPrediction, label: Image, road: NDArray[np.bool_] | None
+    prediction: MaskPrediction,
+    label: Image,
+    road: NDArray[np.bool_] | None,
+    side: int = SEARCH_SIDE,
 ) -> _Observation:
     height, width = label.shape
-    scale = min(1.0, SEARCH_SIDE / max(height, width))
-    small = max(1, round(width * scale)), max(1, round(height * scale))
+    small, usual = (
+        (max(1, round(width * scale)), max(1, round(height * scale)))
+        for scale in (min(1.0, most / max(height, width)) for most in (side, SEARCH_SIDE))
+    )
     return _Observation(
         prediction.to('cpu'),
         label,
         cv2.resize(label, small, interpolation=cv2.INTER_NEAREST).astype(np.uint8, copy=False),
         query_iou(prediction, label),
         query_iou(prediction, _road_label(label, road)),
+        round(math.prod(usual) / math.prod(small)),
     )
 
 
 def _observe_ordinary(frame: OrdinaryFrame) -> _Observation:
-    return _observe(frame.prediction, frame.label, None)
+    return _observe(frame.prediction, frame.label, None, ORDINARY_SIDE)
 
 
 def _road_label(label: Image, road: NDArray[np.bool_] | None) -> Image:
@@ -487,6 +499,9 @@ class _Parts:
         if self._tried is not None:
             figure = _figure_of(self._criterion)
             choices += [(None, grown) for grown in self._tried.growing(figure, without)]
+            # The whole grid is worth its time for the best of them, and the paper's comes first.
+            rank = {q: -self._tried.figure(figure, q, without) for _, q in choices[1:]}
+            choices[1:] = sorted(choices[1:], key=lambda choice: rank[choice[1]])[:_MOST_SETS]
         found: dict[_Sets, float | None] = {}
         for reason, queries in choices:
             for ground in ((), tuple(sorted(on_road - set(queries)))):
@@ -508,7 +523,8 @@ class _Parts:
         for index, image in self._progress(pairs, len(pairs), 'parameters'):
             scores = search_scores(image.prediction, image.small_label.shape, *key)
             for setting, score in enumerate(scores):
-                counts[setting, index] += _bin_counts(_bits(score), image.small_label)
+                found = _bin_counts(_bits(score), image.small_label)
+                counts[setting, index] += image.weight * found
         self._tables[key] = counts
         return counts
 
@@ -538,7 +554,7 @@ class _Tried:
         best = -1.0
         while len(chosen) < MOST_ADDED:
             figures = {
-                (*chosen, query): figure(_curve(self._count((*chosen, query), without)))
+                (*chosen, query): self.figure(figure, (*chosen, query), without)
                 for query in self._queries
                 if query not in chosen
             }
@@ -551,22 +567,28 @@ class _Tried:
             sets.append(chosen)
         return sets
 
-    def _count(self, queries: tuple[int, ...], without: int | None) -> NDArray[np.integer[Any]]:
-        key = frozenset(queries)
+    def figure(
+        self, figure: Callable[[Curve], float], queries: tuple[int, ...], without: int | None
+    ) -> float:
+        """Return the figure of accept with some queries; of those that are not tried, without."""
+        known = frozenset(queries) & set(self._queries)
+        return figure(_curve(self._count(known, without))) if known else -1.0
+
+    def _count(self, key: frozenset[int], without: int | None) -> NDArray[np.int64]:
         if key not in self._counts:
-            rows = [self._queries.index(query) for query in queries]
+            rows = [self._queries.index(query) for query in key]
             counts = np.zeros((len(self._maps), 2, len(_BINS)), np.int32)
             for index, part in enumerate(self._maps):
-                for bits, label in part:
-                    counts[index] += _bin_counts(bits[rows].max(axis=0), label)
+                for bits, label, weight in part:
+                    counts[index] += weight * _bin_counts(bits[rows].max(axis=0), label)
             self._counts[key] = counts
         counts = self._counts[key]
         rest = counts if without is None else np.delete(counts, without, axis=0)
         return np.asarray(rest.sum(axis=0), np.int64)
 
     @torch.inference_mode()
-    def _look(self, image: _Observation) -> tuple[NDArray[np.uint16], Image]:
-        """Return the bits of accept of each query, uint16 [K, h, w], and the label to them."""
+    def _look(self, image: _Observation) -> tuple[NDArray[np.uint16], Image, int]:
+        """Return the bits of accept of each query, uint16 [K, h, w], its label and its weight."""
         height, width = image.small_label.shape
         size = max(1, height // 2), max(1, width // 2)
         prediction = image.prediction.resized(size)
@@ -577,7 +599,7 @@ class _Tried:
         label = cv2.resize(image.small_label, size[::-1], interpolation=cv2.INTER_NEAREST)
         # float16 numbers from 0 on are ordered as their bits are.
         bits = torch.stack(maps).half().numpy().view(np.uint16)
-        return bits, np.asarray(label, np.uint8)
+        return bits, np.asarray(label, np.uint8), image.weight
 
 
 def _bits(score: NDArray[np.float32]) -> NDArray[np.uint16]:
