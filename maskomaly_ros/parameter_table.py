@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import UnionType
@@ -488,7 +489,7 @@ def check(values: Mapping[str, Any]) -> None:
 
     """
     given = {
-        name: list(value) if isinstance(value, tuple) else value
+        name: list(value) if isinstance(value, tuple | array) else value  # array: of a message
         for name, value in values.items()
         if value is not None and not _is_of_every_node(name)
     }
