@@ -173,7 +173,8 @@ class NodeParameters(BaseModel):
         live=True,
     )
     reject_weight: Fraction | None = _row(
-        'Weight of reject in the score; the rest is the weight of accept.',
+        'Weight of reject in the score; the rest is the weight of accept. Without effect where '
+        'anomalous_queries is empty: the score is reject alone.',
         None,
         live=True,
     )

@@ -905,7 +905,8 @@ def _as_batch(tensor: Tensor, dimensions: int) -> Tensor:
 def _log_missing_anomalous_queries() -> None:
     """Say it once a process: a node would otherwise repeat it with every frame."""
     _logger.warning(
-        'No anomalous queries are given: the score is reject with borders alone (reject_weight 1)'
+        'No anomalous queries are given: the score is reject with borders alone; '
+        'reject_weight has no effect'
     )
 
 

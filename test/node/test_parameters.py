@@ -33,7 +33,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import InputSize
 from maskomaly_ros.node.parameters import Parameters
 from maskomaly_ros.score_scales import ScoreCalibration
-from maskomaly_ros.scoring import ScoringParameters
+from maskomaly_ros.scoring import ScoringParameters, _log_missing_anomalous_queries
 
 CALIBRATED = {
     'anomalous_queries': [1],
@@ -347,3 +347,16 @@ def test_what_needs_loading_can_change_while_nothing_is_attached(owner: Owner) -
     assert owner.set(checkpoint='demo') == ''
     assert parameters.load.checkpoint == 'demo'
     assert parameters.load.input_size == InputSize(256, 512)
+
+
+def test_without_anomalous_queries_log_and_parameter_agree(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The weight that is shown is what the user gave, and both places say that it is not used."""
+    owner.start({'anomalous_queries': [], 'reject_weight': 0.25}).attach(owner.detector())
+    assert owner.get('reject_weight') == 0.25
+    assert 'Without effect' in owner.node.describe_parameter('reject_weight').description
+    _log_missing_anomalous_queries.cache_clear()
+    with caplog.at_level('WARNING', 'maskomaly_ros'):
+        _log_missing_anomalous_queries()
+    assert 'reject_weight has no effect' in caplog.text
