@@ -71,7 +71,7 @@ REQUIRES = [
     'safetensors>=0.4.3',
     'scipy>=1.11.4',  # transformers builds no Mask2Former without it
     'torch',  # the build that fits the machine; tried with the one in constraints/common.txt
-    'transformers>=4.57',
+    'transformers>=4.57.1',
     'typer>=0.16',  # older ones fail with the click that huggingface-hub brings
 ]
 EXTRAS = {

@@ -154,8 +154,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         respawn_delay=read_seconds('respawn_delay', context),
     )
     parameters_of_file(context)  # launch_ros only warns of a file that is not there
-    # What can fail comes first: launch leaves alone what it has started when something fails.
-    return [*rviz(context, topics), *dds_profile(context), node]
+    # All that can fail has run when this returns, and nothing is started before.
+    return [*dds_profile(context), node, *rviz(context, topics)]
 
 
 def parameters_of_file(context: LaunchContext) -> dict[str, Any]:

@@ -62,6 +62,7 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -278,7 +279,14 @@ SCORES: Mapping[str, Score] = {
         ),
         Score(
             'maskomaly-reference',
-            "the same as in the authors' program",
+            "the same by the function of the authors' program",
+            'Maskomaly, program',
+            bounded=True,
+        ),
+        Score(
+            'maskomaly-program',
+            'that with what surrounds it there: scored at the padded input, resized with the '
+            'padding in it',
             'Maskomaly, program',
             bounded=True,
         ),
@@ -317,6 +325,12 @@ ACCEPTING = frozenset({'geometric', 'product', 'minimum', 'accept'})
 """Scores that mean nothing without anomalous queries."""
 
 
+_STRIDE = 4  # pixels of the network input for one of a mask
+
+ON_REQUEST = frozenset({'maskomaly-program'})
+"""Scores that serve to reproduce figures of others, and are computed where they are named."""
+
+
 def check_scores(names: Collection[str], parameters: ScoringParameters) -> None:
     """Raise MaskomalyError if a score is unknown or lacks anomalous queries."""
     for name in names:
@@ -331,8 +345,9 @@ def check_scores(names: Collection[str], parameters: ScoringParameters) -> None:
 
 
 def default_scores(parameters: ScoringParameters) -> tuple[str, ...]:
-    """Return all scores but those that need anomalous queries where there are none."""
-    return tuple(name for name in SCORES if name not in ACCEPTING or parameters.anomalous_queries)
+    """Return all scores but those on request, and those that lack anomalous queries."""
+    left_out = ON_REQUEST if parameters.anomalous_queries else ON_REQUEST | ACCEPTING
+    return tuple(name for name in SCORES if name not in left_out)
 
 
 @torch.inference_mode()
@@ -469,11 +484,46 @@ def maskomaly_parts(
         'maskomaly': (score_map, parameters),
         'maskomaly-paper': (score_map, paper_parameters(parameters)),
         'maskomaly-reference': (score_map, reference_parameters(parameters)),
+        'maskomaly-program': (program_map, reference_parameters(parameters)),
         **{variant: (score_map, fused_parameters(parameters, variant)) for variant in variants},
         'reject+borders': (score_map, replace(parameters, variant=rules, reject_weight=1.0)),
         'reject': (reject_map, parameters),
         'accept': (accept_map, parameters),
     }
+
+
+def program_map(
+    mask_logits: Tensor,
+    class_logits: Tensor,
+    size: tuple[int, int],
+    parameters: ScoringParameters,
+    *,
+    extent: tuple[float, float] | None = None,
+) -> Tensor:
+    """Return the score with what surrounds the function in the authors' program.
+
+    Their published figures were made so: the padded input is scored, padding and all, the map is
+    resized to the frame by areas with the padding still in it, and reject keeps its weight where
+    there are no anomalous queries. Where the input has padding, the map is shifted against the
+    frame.
+
+    Args:
+        mask_logits: [N, h, w], at a quarter of the padded input.
+        class_logits: [N, C+1].
+        size: height and width of the frame.
+        parameters: of the function.
+        extent: not used: what of the masks is frame and what is padding.
+
+    Returns:
+        float32 [H, W] in [0, 1].
+
+    """
+    height, width = mask_logits.shape[-2:]
+    padded = score_map(mask_logits, class_logits, (_STRIDE * height, _STRIDE * width), parameters)
+    if not parameters.anomalous_queries:
+        padded = padded * parameters.reject_weight
+    resized = cv2.resize(padded.cpu().numpy(), (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(np.asarray(resized)).to(mask_logits.device)
 
 
 def fused_parameters(parameters: ScoringParameters, variant: Variant) -> ScoringParameters:
@@ -495,7 +545,7 @@ def paper_parameters(parameters: ScoringParameters) -> ScoringParameters:
 
 
 def reference_parameters(parameters: ScoringParameters) -> ScoringParameters:
-    """Return the parameters and the variant of the authors' program for the same queries."""
+    """Return what the function of the authors' program has, for the same queries."""
     return ScoringParameters.for_variant(
         'reference_code',
         anomalous_queries=parameters.anomalous_queries,

@@ -139,7 +139,9 @@ class ScoringParameters:
     Query indices are 0-based and belong to one checkpoint. A list of queries is a set: what it
     names twice counts once. Real numbers lie in [0, 1].
 
-    ``paper`` is the published algorithm. The program that the authors published differs from it:
+    ``paper`` is the published algorithm. The function of the authors' program differs from it, and
+    ``reference_code`` is that function; what surrounds it there (padding, the size at which it is
+    called) is the score ``maskomaly-program`` of the evaluation:
 
     =================  ===================================  ===================================
     what               ``paper``                            ``reference_code``

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -33,6 +34,7 @@ from maskomaly_ros.scores import (
     class_sums,
     compute_scores,
     default_scores,
+    reference_parameters,
 )
 from maskomaly_ros.scoring import (
     ScoringParameters,
@@ -62,11 +64,19 @@ def literal_scores(prediction):
     largest = s.amax(1)
     mean = torch.tensor(STATISTICS.mean).float()[predicted]
     deviation = torch.tensor(STATISTICS.deviation).float()[predicted]
+    padded = tuple(4 * length for length in prediction.mask_logits.shape[-2:])
+    program = cv2.resize(
+        score_map(*inputs[:2], padded, reference)[0].numpy(),
+        size[::-1],
+        interpolation=cv2.INTER_AREA,
+    )
+    program = torch.from_numpy(program)[None]
     spread = (s.double() / 1000).softmax(1).amax(1)
     return {
         'maskomaly': score_map(*inputs, PARAMETERS, extent=extent),
         'maskomaly-paper': score_map(*inputs, ScoringParameters((2,)), extent=extent),
         'maskomaly-reference': score_map(*inputs, reference, extent=extent),
+        'maskomaly-program': program,
         **{
             variant: score_map(
                 *inputs, replace(PARAMETERS, variant=variant, reject_weight=0.25), extent=extent
@@ -236,3 +246,25 @@ def test_scores_that_cannot_be_had_are_named():
     for name in ('accept', 'minimum'):
         with pytest.raises(MaskomalyError, match=f'score {name} needs anomalous queries'):
             compute_scores(prediction, ScoringParameters(), [name])
+
+
+def test_the_authors_program_is_their_function_at_the_padded_input_resized_by_areas() -> None:
+    torch.manual_seed(5)
+    prediction = MaskPrediction(
+        3 * torch.randn(1, 7, 12, 16), 3 * torch.randn(1, 7, 4), (30, 44), (10.0, 14.0)
+    )
+    for anomalous in ((6, 2), ()):
+        parameters = ScoringParameters(anomalous_queries=anomalous, ground_queries=(1,))
+        found = compute_scores(prediction, parameters, ['maskomaly-program'])
+        padded = score_map(
+            prediction.mask_logits[0],
+            prediction.class_logits[0],
+            (48, 64),
+            reference_parameters(parameters),
+        )
+        expected = cv2.resize(padded.numpy(), (44, 30), interpolation=cv2.INTER_AREA)
+        weight = 1.0 if anomalous else 0.6  # reject keeps its weight there
+        np.testing.assert_allclose(
+            found['maskomaly-program'].numpy(), weight * expected, atol=1e-6
+        )
+    assert 'maskomaly-program' not in default_scores(ScoringParameters(anomalous_queries=(1,)))

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -68,23 +68,23 @@ def analyse(
         typer.Option(
             min=0.0,
             max=1.0,
-            help='T_query: share of the answers of a query that name one class, from which it '
-            'counts as specialised.',
+            help='T_query: share of the images beyond which a specialised query is sure of one '
+            'class.',
         ),
     ] = 0.9,
-    minimum_share: Annotated[
+    epsilon: Annotated[
         float,
         typer.Option(
             min=0.0,
-            max=1.0,
-            help='ε: share of the images in which a query must answer with a class at all.',
+            max=0.49,
+            help='ε: a query is sure of a class where its probability is at least 1 − ε.',
         ),
-    ] = 0.01,
+    ] = 0.1,
     iou_threshold: Annotated[
         float, typer.Option(min=0.0, max=1.0, help='T_IoU, marked in the histogram.')
     ] = 0.25,
     most_queries: Annotated[
-        MaybeInt, typer.Option(min=0, help='Anomalous queries to try at most; default: 20.')
+        MaybeInt, typer.Option(min=0, help='Anomalous queries to try at most; default: 16.')
     ] = None,
     ordinary: Annotated[
         MaybeStrs,
@@ -97,6 +97,21 @@ def analyse(
     minimum_obstacle_area: Annotated[
         int, typer.Option(min=0, help='Pixels of the smallest false obstacle that counts.')
     ] = 50,
+    rank_on: Annotated[
+        MaybeStr,
+        typer.Option(
+            metavar='LAYOUT:PATH',
+            help='Data set to rank queries on; default: the one that is measured on, which makes '
+            'their best number no test.',
+        ),
+    ] = None,
+    membership: Annotated[
+        str,
+        typer.Option(
+            help='Which pixels belong to a query: threshold (m > 0.5) or argmax (where its mask '
+            'is the strongest, as the paper says).'
+        ),
+    ] = 'threshold',
     cache: Annotated[
         MaybePath,
         typer.Option(help='Folder with outputs of networks, to be reused and added to.'),
@@ -108,6 +123,7 @@ def analyse(
     """Study the queries of checkpoints: classes, IoU with anomalies, their best number, curves."""
     from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import analysis
+    from maskomaly_ros.evaluation.calibration import Membership
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary
     from maskomaly_ros.evaluation.report import run_facts
@@ -119,8 +135,13 @@ def analyse(
         )
     if len(set(checkpoint)) < len(checkpoint):
         raise MaskomalyError(f'a checkpoint is given twice: {", ".join(checkpoint)}')
+    if membership not in get_args(Membership):
+        raise MaskomalyError(
+            f'membership {membership!r} is none of {", ".join(get_args(Membership))}'
+        )
     images = open_dataset(dataset)
     frames = [open_ordinary(specification) for specification in ordinary or ()]
+    ranked = open_dataset(rank_on) if rank_on else None
     analysis.prepare(out)
     studies = []
     for index, name in enumerate(checkpoint):
@@ -139,6 +160,8 @@ def analyse(
                     ordinary=frames,
                     threshold=known.obstacle_threshold,
                     minimum_area=minimum_obstacle_area,
+                    rank_on=ranked,
+                    membership=cast(Membership, membership),
                     cache=cache,
                     progress=bars,
                 )
@@ -149,7 +172,7 @@ def analyse(
             images.name,
             out,
             query_threshold=query_threshold,
-            minimum_share=minimum_share,
+            epsilon=epsilon,
             iou_threshold=iou_threshold,
             facts=run_facts(),
         )

@@ -17,8 +17,10 @@
 Those of the Maskomaly paper, for any checkpoint and data set:
 
 1. Specialisation: which class each query answers with, over the images. See `Answers`.
-2. IoU: how well the mask of each query covers anomalies, on average.
-3. Number of anomalous queries: the figures of the score with the first k queries by IoU.
+2. IoU: how well the mask of each query covers anomalies, on average, and how many of the first
+   queries lie in which range of it, by which backbones are compared.
+3. Number of anomalous queries: the figures of the score with the first k queries by IoU, ranked on
+   the same images or on others; and the share of pixels that belong to masks of inlier queries.
 4. Curves: precision-recall and ROC of all methods.
 5. Ordinary frames: recall of anomalies against false obstacles on frames that show none.
 
@@ -28,8 +30,11 @@ Those of the Maskomaly paper, for any checkpoint and data set:
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -39,10 +44,11 @@ import torch
 from numpy.typing import NDArray
 
 from maskomaly_ros import html
+from maskomaly_ros.classes import IGNORE
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.cache import OutputCache
-from maskomaly_ros.evaluation.calibration import query_iou
+from maskomaly_ros.evaluation.calibration import Membership, query_iou, strongest_masks
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
 from maskomaly_ros.evaluation.evaluate import MethodResult, evaluate
 from maskomaly_ros.evaluation.images import (
@@ -78,12 +84,14 @@ FloatArray = NDArray[np.float64]
 Summaries = list[ImageSummary]
 
 QUERY_THRESHOLD = 0.9
-"""T_query: share of a query's answers that must name one class for it to be specialised."""
-MINIMUM_SHARE = 0.01
-"""ε: share of the images in which a query must answer with a class to be judged at all."""
+"""T_query: share of the cases beyond which a specialised query is sure of one class."""
+EPSILON = 0.1
+"""ε: a query is sure of a class where its probability is at least 1 − ε."""
 IOU_THRESHOLD = 0.25
 """T_IoU of the paper."""
-MOST_QUERIES = 20
+MOST_QUERIES = 16
+IOU_RANGES = (0.0, 0.1, 0.2, 0.3, 0.4, 1.0)
+"""Bounds of the ranges that the first `MOST_QUERIES` queries are counted in."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +100,37 @@ class Answers:
 
     Attributes:
         classes: names of the classes, void last.
-        counts: number of images, int64 [N, C+1]; each window of an image counts as one.
+        answers: index of that class, int [M, N], of M cases: images, or windows of images.
+        probabilities: of that class, in [0, 1], [M, N].
 
     """
 
     classes: tuple[str, ...]
-    counts: NDArray[np.int64]
+    answers: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
 
     @property
     def images(self) -> int:
-        """The number of images; each window of an image counts as one."""
-        return int(self.counts[0].sum())
+        """The number of cases: images; each window of an image counts as one."""
+        return len(self.answers)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of cases in which a query answers with a class, int64 [N, C+1]."""
+        return self._count(np.ones_like(self.answers, bool))
+
+    def _count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        classes = np.arange(len(self.classes))
+        hits = (self.answers[..., None] == classes) & chosen[..., None]
+        return np.asarray(hits.sum(0))
+
+    def sure(self, epsilon: float = EPSILON) -> FloatArray:
+        """Return the share of the cases in which a query is sure of its most frequent class, [N].
+
+        Sure is a probability of at least 1 − epsilon; the class is one that is not void.
+        """
+        sure = self._count(self.probabilities >= np.float32(1 - epsilon))
+        return np.asarray(sure[:, :-1].max(1) / self.images)
 
     @property
     def shares(self) -> FloatArray:
@@ -130,15 +158,53 @@ class Answers:
         return np.where(total > 0, inlier.max(1) / np.maximum(total, 1), np.nan)
 
     def specialised(
-        self, threshold: float = QUERY_THRESHOLD, minimum_share: float = MINIMUM_SHARE
+        self, threshold: float = QUERY_THRESHOLD, epsilon: float = EPSILON
     ) -> NDArray[np.bool_]:
-        """Return which queries are specialised for one class, bool [N].
+        """Return which queries are specialised for one class that is not void, bool [N].
 
-        Those that answer with a class in at least minimum_share (ε) of the images, and then
-        with one and the same in at least threshold (T_query) of them.
+        Those that predict one class with a probability of at least 1 − epsilon (ε) in more than
+        threshold (T_query) of all cases: section 3.2 of the paper.
         """
-        judged = (self.active > 0) & (self.active >= minimum_share)
-        return judged & (np.nan_to_num(self.purity) >= threshold)
+        return np.asarray(self.sure(epsilon) > threshold)
+
+
+@dataclass(frozen=True)
+class MaskedPixels:
+    """How many pixels belong to the mask of an inlier query: that is the strongest there.
+
+    Attributes:
+        known: pixels that show nothing anomalous.
+        known_masked: those of them in inlier masks.
+        anomalous: pixels of anomalies.
+        anomalous_masked: those of them in inlier masks, which reject cannot find.
+
+    """
+
+    known: int = 0
+    known_masked: int = 0
+    anomalous: int = 0
+    anomalous_masked: int = 0
+
+    @classmethod
+    def of(
+        cls, prediction: MaskPrediction, label: Image, parameters: ScoringParameters
+    ) -> MaskedPixels:
+        """Count in one image; label: uint8 [H, W], 1 anomaly, 255 ignored."""
+        total = cls()
+        for part, truth in zip(prediction.parts, prediction.cut(label), strict=True):
+            largest, answer = part.class_logits[0].softmax(-1).max(-1)
+            is_inlier = (answer < part.class_logits.shape[-1] - 1) & (
+                largest >= parameters.mask_threshold
+            )
+            is_inlier[list(parameters.ground_queries)] = True
+            masked = is_inlier.cpu().numpy()[strongest_masks(part)]
+            known, anomalous = (truth != 1) & (truth != IGNORE), truth == 1
+            counts = (known, known & masked, anomalous, anomalous & masked)
+            total += cls(*(int(each.sum()) for each in counts))
+        return total
+
+    def __add__(self, other: MaskedPixels) -> MaskedPixels:
+        return MaskedPixels(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -146,16 +212,21 @@ class AnomalyStudy:
     """Studies that need labels of anomalies.
 
     Attributes:
-        mean_iou: of every query's mask, m > 0.5, with the anomalies, over the images that have
-            any, float64 [N].
+        mean_iou: of every query's mask with the anomalies, over the images that have any, of the
+            data set that queries are ranked on, float64 [N].
         by_count: figures of the score with the first 0, 1, … queries by mean_iou as anomalous.
         methods: figures and curve of each method.
+        masked: pixels in inlier masks.
+        ranked_on: the data set that queries are ranked on; empty for the one that is measured
+            on, which makes the figures of by_count no test.
 
     """
 
     mean_iou: FloatArray
     by_count: tuple[PixelResult, ...]
     methods: Mapping[str, MethodResult]
+    masked: MaskedPixels
+    ranked_on: str = ''
 
     @property
     def ranking(self) -> tuple[int, ...]:
@@ -197,6 +268,8 @@ def study(
     ordinary: Sequence[OrdinaryFrames] = (),
     threshold: float = 0.9,
     minimum_area: int = 0,
+    rank_on: Dataset | None = None,
+    membership: Membership = 'threshold',
     cache: Path | None = None,
     progress: Progress = no_progress,
 ) -> Study:
@@ -211,6 +284,9 @@ def study(
         ordinary: frames without anomalies, for study 5.
         threshold: the obstacle threshold of study 5.
         minimum_area: smaller obstacles, in pixels, do not count there.
+        rank_on: data set to rank queries on, by which studies 2 and 3 go; None ranks and measures
+            on the same one.
+        membership: which pixels belong to a query, see `query_iou`.
         cache: folder with outputs of networks, used and added to; None keeps them in a temporary
             one meanwhile.
         progress: see `Progress`.
@@ -223,6 +299,8 @@ def study(
     if most_queries < 0:
         raise MaskomalyError(f'most_queries {most_queries} is negative')
     anomalous = dataset.layout.task == 'anomaly'
+    if rank_on is not None and 'anomaly' not in (dataset.layout.task, rank_on.layout.task):
+        raise MaskomalyError('ranking on one data set for another needs anomalies in both')
     if anomalous and methods is not None:
         check_scores(methods, parameters)
     with TemporaryDirectory(prefix='maskomaly-outputs-') as temporary:
@@ -231,24 +309,33 @@ def study(
 
         def ask(
             _: Sample, prediction: MaskPrediction | None, label: Image
-        ) -> tuple[NDArray[np.int64], FloatArray | None]:
+        ) -> tuple[NDArray[np.int64], NDArray[np.float32], FloatArray | None, MaskedPixels]:
             assert prediction is not None
-            answer = prediction.class_logits.argmax(-1)
-            chosen = torch.nn.functional.one_hot(answer, prediction.class_logits.shape[-1])
-            return chosen.sum(0).cpu().numpy(), query_iou(prediction, label) if anomalous else None
+            probability, answer = prediction.class_logits.softmax(-1).max(-1)
+            said = answer.cpu().numpy(), probability.float().cpu().numpy()
+            if not anomalous:
+                return *said, None, MaskedPixels()
+            iou = None if rank_on else query_iou(prediction, label, membership)
+            return *said, iou, MaskedPixels.of(prediction, label, parameters)
 
-        counts: NDArray[np.int64] | None = None
-        images = 0
+        said: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
         ious: list[FloatArray] = []
+        masked = MaskedPixels()
         run = over_images(network, dataset, outputs, ask)
-        for _, (chosen, iou) in progress(run, len(dataset), f'{name}: queries'):
-            counts = chosen if counts is None else counts + chosen
-            images += 1
-            if iou is not None and not np.isnan(iou).any():
+        for _, (answer, probability, iou, pixels) in progress(
+            run, len(dataset), f'{name}: queries'
+        ):
+            said.append((answer, probability))
+            masked += pixels
+            if iou is not None:
                 ious.append(iou)
+        images = len(said)
         check_images(dataset, images)
-        assert counts is not None
-        answers = Answers((*network.class_names, 'void'), counts)
+        answers = Answers(
+            (*network.class_names, 'void'),
+            np.concatenate([answer for answer, _ in said]),
+            np.concatenate([probability for _, probability in said]),
+        )
         statistics = traffic = None
         if ordinary:
             chosen_methods = (methods or default_scores(parameters)) if anomalous else ()
@@ -269,8 +356,18 @@ def study(
             )
         if not anomalous:
             return Study(name, network.sha256, parameters, images, answers, None, traffic)
+        ranked = rank_on or dataset
+        if rank_on is not None:
+
+            def rank(_: Sample, prediction: MaskPrediction | None, label: Image) -> FloatArray:
+                assert prediction is not None
+                return query_iou(prediction, label, membership)
+
+            ranking = over_images(network, rank_on, outputs, rank)
+            ious = [iou for _, iou in progress(ranking, len(rank_on), f'{name}: ranking')]
+        ious = [iou for iou in ious if not np.isnan(iou).any()]
         if not ious:
-            raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1)')
+            raise MaskomalyError(f'no image of {ranked.name} has an anomaly (label 1)')
         mean_iou: FloatArray = np.mean(ious, axis=0)
         first = [int(query) for query in np.argsort(-mean_iou, kind='stable')[:most_queries]]
 
@@ -295,7 +392,11 @@ def study(
             progress=progress,
         )
     anomalies = AnomalyStudy(
-        mean_iou, tuple(metrics.compute() for metrics in by_count), evaluation.results
+        mean_iou,
+        tuple(metrics.compute() for metrics in by_count),
+        evaluation.results,
+        masked,
+        rank_on.name if rank_on else '',
     )
     return Study(name, network.sha256, parameters, images, answers, anomalies, traffic)
 
@@ -364,7 +465,7 @@ def write_studies(
     folder: Path,
     *,
     query_threshold: float = QUERY_THRESHOLD,
-    minimum_share: float = MINIMUM_SHARE,
+    epsilon: float = EPSILON,
     iou_threshold: float = IOU_THRESHOLD,
     facts: Mapping[str, str] | None = None,
 ) -> Written:
@@ -375,7 +476,7 @@ def write_studies(
         dataset: its name.
         folder: where the files go; made where it is missing.
         query_threshold: T_query.
-        minimum_share: ε.
+        epsilon: ε.
         iou_threshold: T_IoU, drawn into the histogram.
         facts: what the page says of the run.
 
@@ -387,12 +488,14 @@ def write_studies(
     if len(set(names)) < len(names):
         raise MaskomalyError(f'checkpoints of one name cannot be told apart: {", ".join(names)}')
     out = _Folder(folder)
-    sections = [_specialisation(studies, query_threshold, minimum_share, out)]
+    sections = [_specialisation(studies, query_threshold, epsilon, out)]
     known = {s.checkpoint: s.anomalies for s in studies if s.anomalies is not None}
     if known:
         parameters = {s.checkpoint: s.parameters for s in studies}
         sections.append(_query_iou(known, parameters, iou_threshold, out))
+        sections.append(_iou_ranges(known, out))
         sections.append(_query_count(known, parameters, out))
+        sections.append(_masked_pixels(known, out))
         sections.extend(_curves(name, anomalies, out) for name, anomalies in known.items())
     sections.extend(_traffic(s, s.traffic, out) for s in studies if s.traffic is not None)
     page = html.render(
@@ -410,7 +513,7 @@ def write_studies(
                 for s in studies
             },
             'T_query': f'{query_threshold:g}',
-            'ε': f'{minimum_share:g}',
+            'ε': f'{epsilon:g}',
             'T_IoU': f'{iou_threshold:g}',
             **(facts or {}),
         },
@@ -455,7 +558,7 @@ def _field(value: Any) -> Any:
 
 
 def _specialisation(
-    studies: Sequence[Study], threshold: float, minimum_share: float, out: _Folder
+    studies: Sequence[Study], threshold: float, epsilon: float, out: _Folder
 ) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     figures = []
@@ -464,7 +567,7 @@ def _specialisation(
     summary = []
     for each in studies:
         answers = each.answers
-        special = answers.specialised(threshold, minimum_share)
+        special, sure = answers.specialised(threshold, epsilon), answers.sure(epsilon)
         for query in range(len(special)):
             active = bool(answers.active[query] > 0)
             rows.append({
@@ -473,6 +576,7 @@ def _specialisation(
                 'class': answers.classes[answers.favourite[query]] if active else '',
                 'share_of_images': float(answers.active[query]),
                 'share_of_class': float(answers.purity[query]),
+                'sure': float(sure[query]),
                 'specialised': special[query],
             })  # fmt: skip
         # Queries of one class side by side, the busiest first; those always void at the end.
@@ -494,16 +598,16 @@ def _specialisation(
             )
         )
         counts[each.checkpoint] = [
-            int(answers.specialised(float(t), minimum_share).sum()) for t in sweep
+            int(answers.specialised(float(t), epsilon).sum()) for t in sweep
         ]
         per_class = np.bincount(answers.favourite[special], minlength=len(answers.classes) - 1)
-        idle = int((answers.active < max(minimum_share, 1e-12)).sum())
+        idle = int((answers.active < 0.01).sum())
         summary.append(
             f'{each.checkpoint}: {int(special.sum())} of {len(special)} queries are specialised ('
             + ', '.join(
                 f'{name} {count}' for name, count in zip(answers.classes, per_class, strict=False)
             )
-            + f'), {idle} answer with void in nearly all images.'
+            + f'), {idle} answer with void in more than 99 % of the images.'
         )
     out.table('specialisation', rows)
     sweep_figure = out.figure(
@@ -514,9 +618,9 @@ def _specialisation(
     return {
         'title': 'Queries specialised for one class',
         'text': 'Each column is a query, each row a class that it can answer with; bold numbers '
-        'are specialised queries. Specialised means: it answers with a class, not void, in at '
-        f'least {100 * minimum_share:g} % of the images (ε), and in {100 * threshold:g} % of them '
-        '(T_query) with the same one. Below, how many there are for other values of T_query.',
+        'are specialised queries. Specialised means: it predicts one class, not void, with a '
+        f'probability of at least {100 - 100 * epsilon:g} % (1 − ε) in over {100 * threshold:g} % '
+        '(T_query) of all images. Below, how many there are for other values of T_query.',
         'summary': summary,
         'legend': [],
         'wide': figures,
@@ -529,6 +633,7 @@ def _specialisation(
                 'class': '',
                 'share_of_images': '%',
                 'share_of_class': '%',
+                'sure': '%',
                 'specialised': 'd',
             },
             'queries and their classes',
@@ -563,12 +668,12 @@ def _query_iou(
     )
     return {
         'title': 'IoU of queries with anomalies',
-        'text': 'How many queries have which mean IoU of their mask (m > 0.5) with the anomalies, '
+        'text': 'How many queries have which mean IoU of their mask with the anomalies, '
         'over the images that have any. Queries to the right of the rest are the candidates for '
         'anomalous ones; the numbers are those in use. The axis of counts is logarithmic.',
         'summary': [
-            f'{name}: {int((each.mean_iou >= threshold).sum())} of {len(each.mean_iou)} queries '
-            f'reach T_IoU = {threshold:g}; the best is query {each.ranking[0]} with '
+            f'{name}: {int((each.mean_iou > threshold).sum())} of {len(each.mean_iou)} queries '
+            f'exceed T_IoU = {threshold:g}; the best is query {each.ranking[0]} with '
             f'{each.mean_iou.max():.3f}.'
             for name, each in known.items()
         ],
@@ -624,7 +729,7 @@ def _query_count(
         'title': 'Number of anomalous queries',
         'text': 'Figures of the score when the queries are taken as anomalous ones in the order '
         'of their IoU. Without any, the score is reject with borders. A ring marks the number in '
-        'use. The order was found on these same images: the best number here is no test.',
+        f'use. {_where_ranked(known)}',
         'summary': summary,
         'legend': [],
         'wide': [figure],
@@ -640,6 +745,76 @@ def _query_count(
             'figures by number of queries',
         ),
         'files': 'query_count.csv',
+    }
+
+
+def _where_ranked(known: Mapping[str, AnomalyStudy]) -> str:
+    """Return a sentence on the images that queries were ranked on."""
+    elsewhere = {each.ranked_on for each in known.values()} - {''}
+    if elsewhere:
+        return f'The order was found on other images: {", ".join(sorted(elsewhere))}.'
+    return 'The order was found on these same images: the best number here is no test.'
+
+
+def _iou_ranges(known: Mapping[str, AnomalyStudy], out: _Folder) -> dict[str, Any]:
+    """Return the study of backbones: how many of the first queries have which IoU."""
+    ranges = list(pairwise(IOU_RANGES))
+    rows = []
+    for name, each in known.items():
+        first = each.mean_iou[list(each.ranking[:MOST_QUERIES])]
+        for low, high in ranges:
+            inside = (first >= low) & ((first < high) | (high == IOU_RANGES[-1]))
+            bounds = f'{100 * low:g} to {100 * high:g} %'
+            rows.append({'checkpoint': name, 'iou': bounds, 'queries': int(inside.sum())})
+    out.table('iou_ranges', rows)
+    return {
+        'title': 'IoU of the first queries, by range',
+        'text': f'How many of the first {MOST_QUERIES} queries of the ranking lie in which range '
+        'of the mean IoU with anomalies: the paper compares backbones by it (figure 6, right).',
+        'summary': [],
+        'legend': [],
+        'wide': [],
+        'figures': [],
+        'table': _table(rows, {'checkpoint': '', 'iou': '', 'queries': 'd'}, 'queries by range'),
+        'files': 'iou_ranges.csv',
+    }
+
+
+def _masked_pixels(known: Mapping[str, AnomalyStudy], out: _Folder) -> dict[str, Any]:
+    """Return the study of pixels in inlier masks, which motivates accept."""
+    rows: list[dict[str, Any]] = [
+        {
+            'checkpoint': name,
+            'pixels': kind,
+            'number': total,
+            'in_inlier_masks': inside / total if total else math.nan,
+        }
+        for name, each in known.items()
+        for kind, total, inside in (
+            ('inlier', each.masked.known, each.masked.known_masked),
+            ('outlier', each.masked.anomalous, each.masked.anomalous_masked),
+        )
+    ]
+    out.table('inlier_masks', rows)
+    return {
+        'title': 'Pixels in inlier masks',
+        'text': 'Which share of the pixels belongs to the mask of an inlier query: that is the '
+        'strongest there. Outlier pixels in inlier masks are what reject cannot find (section '
+        '3.2 of the paper).',
+        'summary': [
+            f'{row["checkpoint"]}: {100 * row["in_inlier_masks"]:.1f} % of the '
+            f'{row["pixels"]} pixels belong to inlier masks.'
+            for row in rows
+        ],
+        'legend': [],
+        'wide': [],
+        'figures': [],
+        'table': _table(
+            rows,
+            {'checkpoint': '', 'pixels': '', 'number': 'd', 'in_inlier_masks': '%'},
+            'pixels in inlier masks',
+        ),
+        'files': 'inlier_masks.csv',
     }
 
 

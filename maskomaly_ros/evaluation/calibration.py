@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -353,9 +353,15 @@ def _road_label(label: Image, road: NDArray[np.bool_] | None) -> Image:
     return np.where(label == 0, road, IGNORE).astype(np.uint8)
 
 
+Membership = Literal['threshold', 'argmax']
+"""Which pixels belong to a query: those with m > 0.5, or those where its mask is the strongest."""
+
+
 @torch.inference_mode()
-def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
-    """Return the IoU of every query's mask, m > 0.5, with the anomalies of an image.
+def query_iou(
+    prediction: MaskPrediction, label: Image, membership: Membership = 'threshold'
+) -> FloatArray:
+    """Return the IoU of every query's mask with the anomalies of an image.
 
     A network with windows has a mask of every query in each: intersections and unions are summed
     over them, as a query that means something else in the next window is wrong there.
@@ -363,6 +369,8 @@ def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
     Args:
         prediction: of one frame.
         label: uint8 [H, W] of the size of the frame: 0, 1 = anomaly, 255 = ignore.
+        membership: which pixels belong to a mask: `threshold`, m > 0.5, so that a pixel may
+            belong to several; or `argmax`, to the strongest one alone, as the paper says.
 
     Returns:
         float64 [N]; NaN everywhere where the label has no anomaly.
@@ -370,12 +378,35 @@ def query_iou(prediction: MaskPrediction, label: Image) -> FloatArray:
     """
     if not (label == 1).any():
         return np.full(prediction.num_queries, np.nan)
+    overlaps = _overlaps if membership == 'threshold' else _overlaps_of_strongest
     counts = [
-        _overlaps(part, part_label)
+        overlaps(part, part_label)
         for part, part_label in zip(prediction.parts, prediction.cut(label), strict=True)
     ]
     common, union = np.sum(counts, axis=0)
     return np.asarray(common / union)
+
+
+def strongest_masks(part: MaskPrediction) -> NDArray[np.int64]:
+    """Return the query whose mask is the strongest at each pixel, int64 [H, W]."""
+    height, width = part.frame_size
+    highest = torch.full((height, width), -torch.inf, device=part.device)
+    strongest = torch.zeros((height, width), dtype=torch.int64, device=part.device)
+    for query in range(part.num_queries):  # one at a time: all at full size are too large
+        logits = part.mask_logits[:, query : query + 1]
+        resized = resize_maps(logits, part.frame_size, part.extent)[0, 0]
+        higher = resized > highest
+        highest = torch.where(higher, resized, highest)
+        strongest[higher] = query
+    return np.asarray(strongest.cpu().numpy())
+
+
+def _overlaps_of_strongest(part: MaskPrediction, label: Image) -> FloatArray:
+    """Return what `_overlaps` does, of masks that share no pixel."""
+    strongest, number = strongest_masks(part), part.num_queries
+    common = np.bincount(strongest[label == 1], minlength=number)
+    own = np.bincount(strongest[label != IGNORE], minlength=number)
+    return np.stack([common, own + int((label == 1).sum()) - common]).astype(np.float64)
 
 
 def _overlaps(part: MaskPrediction, label: Image) -> FloatArray:
@@ -493,7 +524,7 @@ class _Parts:
         best_first = np.argsort(-mean_iou, kind='stable')
         choices: list[tuple[float | None, tuple[int, ...]]] = []
         for threshold in thresholds:
-            queries = tuple(int(q) for q in best_first if mean_iou[q] >= threshold)
+            queries = tuple(int(q) for q in best_first if mean_iou[q] > threshold)
             if queries or not choices:
                 choices.append((threshold, queries))
         if self._tried is not None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,16 +34,18 @@ from maskomaly_ros.cli.main import app
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.analysis import (
     Answers,
+    MaskedPixels,
     prepare,
     scores_by_count,
     study,
     write_studies,
 )
-from maskomaly_ros.evaluation.calibration import calibrate
+from maskomaly_ros.evaluation.calibration import calibrate, query_iou
 from maskomaly_ros.evaluation.datasets import Dataset, open_dataset
 from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
 from maskomaly_ros.networks import MaskPrediction
+from maskomaly_ros.networks.prediction import resize_maps
 from maskomaly_ros.scoring import ScoringParameters, Variant, score_map
 
 if TYPE_CHECKING:
@@ -57,23 +60,74 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_specialised_is_who_answers_often_enough_with_one_class() -> None:
-    counts = np.array([
-        [10, 0, 90],  # one class, in a tenth of the images
-        [9, 1, 90],  # nine of ten
-        [8, 2, 90],  # too mixed
-        [0, 0, 100],  # void always
-        [0, 1, 99],  # one class, hardly ever
-    ])  # fmt: skip
-    answers = Answers(('road', 'car', 'void'), counts)
-    assert answers.images == 100
-    assert answers.favourite.tolist() == [0, 0, 0, 0, 1]
-    np.testing.assert_allclose(answers.purity, [1, 0.9, 0.8, math.nan, 1])
-    np.testing.assert_allclose(answers.active, [0.1, 0.1, 0.1, 0, 0.01])
-    assert answers.specialised(0.9, 0.01).tolist() == [True, True, False, False, True]
-    assert answers.specialised(0.9, 0.02).tolist() == [True, True, False, False, False]
-    assert answers.specialised(0.8, 0.0).tolist() == [True, True, True, False, True]
-    assert answers.specialised(1.0, 0.1).tolist() == [True, False, False, False, False]
+def test_specialised_is_who_is_sure_of_one_class_in_nearly_all_cases() -> None:
+    """Section 3.2 of the paper: one class, probability at least 1 - ε, in over T_query of them."""
+    road, car, void = 0, 1, 2
+    cases = 100
+    answers = np.full((cases, 6), void)
+    probabilities = np.full((cases, 6), 0.95, np.float32)
+    answers[:, 0] = road  # sure, always
+    answers[:, 1] = road
+    probabilities[:50, 1] = 0.85  # always the same, but unsure in half of the cases
+    answers[:90, 2] = road  # in exactly T_query of them
+    answers[:91, 3] = car  # in just over T_query of them
+    answers[:60, 4], answers[60:, 4] = road, car  # sure, of two classes
+    found = Answers(('road', 'car', 'void'), answers, probabilities)  # query 5: void, always
+    assert found.images == cases
+    assert found.favourite.tolist() == [0, 0, 0, 1, 0, 0]
+    np.testing.assert_allclose(found.purity, [1, 1, 1, 1, 0.6, math.nan])
+    np.testing.assert_allclose(found.active, [1, 1, 0.9, 0.91, 1, 0])
+    np.testing.assert_allclose(found.sure(0.1), [1, 0.5, 0.9, 0.91, 0.6, 0])
+    assert found.specialised().tolist() == [True, False, False, True, False, False]
+    assert found.specialised(0.9, 0.2).tolist() == [True, True, False, True, False, False]
+    assert found.specialised(0.5, 0.1).tolist() == [True, False, True, True, True, False]
+
+
+def test_queries_are_ranked_on_one_set_and_measured_on_another(
+    scenes: Callable[..., Dataset], network: Any, tmp_path: Path
+) -> None:
+    dataset = scenes(3)
+    same = study(network, dataset, PARAMETERS, methods=METHODS)
+    for folder in ('images', 'labels'):
+        (tmp_path / 'other' / folder).mkdir(parents=True)
+        for path in sorted((tmp_path / folder).iterdir())[:2]:
+            shutil.copy(path, tmp_path / 'other' / folder)
+    other = open_dataset(f'plain:{tmp_path / "other"}')
+    apart = study(network, dataset, PARAMETERS, methods=METHODS, rank_on=other)
+    assert same.anomalies is not None
+    assert apart.anomalies is not None
+    expected = study(network, other, PARAMETERS, methods=METHODS).anomalies
+    assert expected is not None
+    np.testing.assert_array_equal(apart.anomalies.mean_iou, expected.mean_iou)
+    of_apart, of_same = (x.anomalies.methods['maskomaly'] for x in (apart, same))
+    assert of_apart.pixels == of_same.pixels
+    assert (same.anomalies.ranked_on, apart.anomalies.ranked_on) == ('', other.name)
+    pytest.importorskip('matplotlib')
+    for found, sentence in ((same, 'is no test'), (apart, 'on other images')):
+        written = write_studies([found], dataset.name, tmp_path / sentence[:5])
+        assert sentence in written.page.read_text(encoding='utf-8')
+
+
+def test_pixels_in_inlier_masks_are_those_of_the_definition() -> None:
+    torch.manual_seed(4)
+    prediction = MaskPrediction(
+        3 * torch.randn(1, 5, 12, 16), 4 * torch.randn(1, 5, 4), (40, 60), (11.5, 15.0)
+    )
+    label = np.random.default_rng(1).choice(np.array([0, 1, 255], np.uint8), (40, 60))
+    parameters = ScoringParameters(ground_queries=(1,), mask_threshold=0.7)
+    probabilities = prediction.class_logits[0].softmax(-1)
+    inlier = {n for n, p in enumerate(probabilities) if p.argmax() < 3 and p.max() >= 0.7} | {1}
+    masks = resize_maps(prediction.mask_logits, (40, 60), (11.5, 15.0))[0]
+    inside = np.isin(masks.argmax(0).numpy(), list(inlier))
+    found = MaskedPixels.of(prediction, label, parameters)
+    assert (found.known, found.anomalous) == ((label == 0).sum(), (label == 1).sum())
+    assert found.known_masked == inside[label == 0].sum()
+    assert found.anomalous_masked == inside[label == 1].sum()
+    iou = query_iou(prediction, label, 'argmax')
+    for query in range(5):
+        mask = (masks.argmax(0).numpy() == query) & (label != 255)
+        union = (mask | (label == 1)).sum()
+        assert iou[query] == pytest.approx((mask & (label == 1)).sum() / union)
 
 
 @pytest.mark.parametrize('variant', get_args(Variant))
@@ -206,6 +260,10 @@ def test_files_of_two_checkpoints(
     assert [row['anomalous_queries'] for row in counts[:5]] == ['0', '1', '2', '3', '4']
     assert counts[0]['added'] == ''
     assert counts[1]['added'] == ious[0]['query']
+    ranges = rows_of(tmp_path / 'out' / 'iou_ranges.csv')
+    assert sum(int(row['queries']) for row in ranges if row['checkpoint'] == 'colours') == 4
+    shares = rows_of(tmp_path / 'out' / 'inlier_masks.csv')
+    assert [row['pixels'] for row in shares] == ['inlier', 'outlier'] * 2
     specialised = rows_of(tmp_path / 'out' / 'specialisation.csv')
     assert [row['specialised'] for row in specialised[:4]] == ['1', '1', '0', '0']
     assert specialised[3]['share_of_class'] == ''
@@ -218,7 +276,7 @@ def test_files_of_two_checkpoints(
     figures = browser.find_elements('css selector', 'figure.card > svg')
     assert len(figures) == 2 + 1 + 1 + 1 + 2 * 2
     assert all(figure.size['width'] > 200 for figure in figures)
-    assert len(browser.find_elements('css selector', 'details table')) == 5
+    assert len(browser.find_elements('css selector', 'details table')) == 7
 
 
 def test_command_on_a_real_network(

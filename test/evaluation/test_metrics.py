@@ -481,3 +481,21 @@ def test_scores_that_become_equal_are_told():
     assert not metrics.round_scores(narrow - 1000).tied
     assert not metrics.round_scores(np.round(narrow)).tied  # no more values than before
     assert not metrics.round_scores(narrow.astype(np.float16)).tied  # nothing to compare with
+
+
+def test_tied_maxima_do_not_depend_on_the_order_of_the_images():
+    """The benchmark's AP does: what it keeps of an image begins and ends with its extremes."""
+    rng = np.random.default_rng(3)
+    images = []
+    for anomalies in (0.5, 0.02, 0.2):
+        label = (rng.random((40, 50)) < anomalies).astype(np.uint8)
+        score = np.where(rng.random((40, 50)) < 0.4, 1.0, rng.random((40, 50)))
+        images.append((score.astype(np.float32), label))
+    found = set()
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        metrics = PixelMetrics()
+        for index in order:
+            metrics.update(*images[index])
+        result = metrics.compute()
+        found.add((round(result.ap, 12), round(result.exact_ap, 12)))
+    assert len(found) == 1
