@@ -287,7 +287,7 @@ def test_names_with_blanks_and_letters_of_all_kinds(
     summary = replay(source, out, options, detector=detector)
     assert (summary.frames, summary.problems) == (6, ())
     with highlevel.AnyReader([out / 'bag']) as reader:
-        assert sum(1 for _ in reader.messages()) == 6 + 3 * 6
+        assert sum(1 for _ in reader.messages()) == 6 + 4 * 6  # with the obstacles
     assert np.asarray(list(out.glob('overlay_*.mp4'))).size == 2
 
 
