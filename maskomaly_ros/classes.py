@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The classes of the bundled checkpoint: level 1 of the India Driving Dataset."""
+"""The classes that figures are given in: level 1 of the India Driving Dataset."""
 
 from __future__ import annotations
 

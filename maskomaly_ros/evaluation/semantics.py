@@ -16,9 +16,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from maskomaly_ros.classes import CITYSCAPES_TO_CLASS, CLASS_NAMES
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
@@ -31,6 +34,7 @@ from maskomaly_ros.evaluation.images import (
 )
 from maskomaly_ros.evaluation.metrics import SemanticConfusion, SemanticResult
 from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,9 @@ def evaluate_semantics(
     """Measure the semantic segmentation that the masks and classes of a network make up.
 
     Args:
-        network: a network with the classes of the labels.
+        network: a network with the classes of the labels; or with those of Cityscapes where the
+            labels are of `CLASS_NAMES`: each of these then has the probability of all of
+            Cityscapes that are part of it.
         dataset: images with semantic labels.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
@@ -74,10 +80,14 @@ def evaluate_semantics(
 
     """
     check_task(dataset, 'semantic')
+    is_finer = False
     try:
         dataset, classes = dataset.for_classes(network.class_names)
     except MaskomalyError as error:
-        raise MaskomalyError(f'checkpoint {network.name} has {error}') from error
+        if tuple(network.class_names) != CITYSCAPES_CLASSES:
+            raise MaskomalyError(f'checkpoint {network.name} has {error}') from error
+        dataset, classes = dataset.for_classes(CLASS_NAMES)
+        is_finer = True
     confusion = SemanticConfusion(len(classes))
     images = 0
 
@@ -85,6 +95,8 @@ def evaluate_semantics(
         _: Sample, prediction: MaskPrediction | None, label: Image
     ) -> tuple[Image, Image]:
         assert prediction is not None
+        if is_finer:
+            prediction = in_few_classes(prediction)
         return prediction.semantic_map()[0].cpu().numpy(), label
 
     outputs = OutputCache(cache, network) if cache else None
@@ -96,3 +108,13 @@ def evaluate_semantics(
     return SemanticEvaluation(
         dataset.name, images, dict(dataset.skipped), classes, confusion.compute()
     )
+
+
+def in_few_classes(prediction: MaskPrediction) -> MaskPrediction:
+    """Return a prediction of the classes of Cityscapes as one of `CLASS_NAMES`, void last."""
+    groups: list[list[int]] = [[] for _ in CLASS_NAMES]
+    for fine, coarse in CITYSCAPES_TO_CLASS.items():
+        groups[coarse].append(fine)
+    groups.append([len(CITYSCAPES_TO_CLASS)])
+    logits = [prediction.class_logits[..., group].logsumexp(-1) for group in groups]
+    return replace(prediction, class_logits=torch.stack(logits, -1))

@@ -28,7 +28,8 @@ from maskomaly_ros.evaluation.datasets import open_dataset
 from maskomaly_ros.evaluation.evaluate import evaluate, score_images
 from maskomaly_ros.evaluation.images import class_statistics
 from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
-from maskomaly_ros.evaluation.semantics import evaluate_semantics
+from maskomaly_ros.evaluation.semantics import evaluate_semantics, in_few_classes
+from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.networks.prediction import resize_maps
 from maskomaly_ros.scores import SCORES, compute_scores
 from maskomaly_ros.scoring import (
@@ -199,3 +200,14 @@ def test_other_classes_are_refused(network, camvid):
         evaluate_semantics(network, camvid)
     with pytest.raises(MaskomalyError, match='camvid has semantic labels; anomaly labels are'):
         evaluate(network, camvid, PARAMETERS)
+
+
+def test_a_class_of_few_has_the_probability_of_all_that_are_part_of_it() -> None:
+    logits = torch.randn(1, 5, 20, generator=torch.Generator().manual_seed(0))
+    fine = MaskPrediction(torch.zeros(1, 5, 2, 2), logits, (8, 8), (2.0, 2.0))
+    few = in_few_classes(fine)
+    assert few.class_logits.shape == (1, 5, 8)
+    chance, expected = few.class_logits.softmax(-1), logits.softmax(-1)
+    torch.testing.assert_close(chance[..., 7], expected[..., 19])  # void
+    torch.testing.assert_close(chance[..., 3], expected[..., 13:19].sum(-1))  # vehicles
+    torch.testing.assert_close(chance[..., 0], expected[..., 0])
