@@ -40,6 +40,7 @@ from maskomaly_ros.cli.common import (
     Params,
     Precision,
     Size,
+    check_file,
     load,
     make_parent,
     progress,
@@ -165,6 +166,7 @@ def calibrate(
     target = out or queries
     if target is None:
         raise MaskomalyError('give --out, the queries file to write')
+    check_file(target)
     asked = FalseAlarmRate.parse(false_alarms) if false_alarms else None
     given = read_parameters(params) if params else {}
     given |= {

@@ -17,11 +17,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
@@ -47,7 +49,10 @@ T = TypeVar('T')
 
 # Tables that go to a file are not to be cut at the width of a terminal.
 OUT = Console(width=None if sys.stdout.isatty() else 120)
-ERR = Console(stderr=True)
+ERR = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
+# Exit statuses: 1 could not run, 2 usage (of the parser), and these.
+WITH_PROBLEMS = 3
+INTERRUPTED = 130
 
 
 # typer 0.9, which Ubuntu 24.04 has, knows Optional[X] and not X | None.
@@ -215,6 +220,33 @@ def progress() -> Iterator[Progress]:
         yield show
 
 
+def check_file(path: Path | None) -> None:
+    """Raise MaskomalyError where a file cannot be written, before the work that it is for."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise MaskomalyError(f'{path} is a folder; give the name of a file')
+    place = path if path.exists() else path.parent
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise MaskomalyError(f'cannot write {path}: no permission to write to {place}')
+
+
+def minute_lines(text: Callable[[], str], every: float = 60.0) -> Callable[[], None]:
+    """Return what to call often where there is no terminal: it prints a line now and then."""
+    last = time.monotonic()
+
+    def show() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= every:
+            last = now
+            ERR.print(text(), markup=False, highlight=False, soft_wrap=True)
+
+    return show
+
+
 def make_parent(path: Path) -> None:
     """Make the folder of a file to be written."""
     try:
@@ -242,7 +274,7 @@ def without_nan(value: Any) -> Any:
 
 
 def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
-    """Name what was left out and end with exit status 1, if anything was."""
+    """Name what was left out and end with exit status 3, if anything was."""
     for dataset, reasons in skipped.items():
         if reasons:
             ERR.print(
@@ -252,4 +284,4 @@ def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
                 soft_wrap=True,
             )
     if any(skipped.values()):
-        raise typer.Exit(1)
+        raise typer.Exit(WITH_PROBLEMS)

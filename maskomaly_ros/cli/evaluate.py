@@ -37,6 +37,7 @@ from maskomaly_ros.cli.common import (
     MaybeStrs,
     Precision,
     Size,
+    check_file,
     load,
     make_parent,
     progress,
@@ -173,6 +174,7 @@ def evaluate(
     }
     for path in filter(None, (json_file, report)):
         make_parent(path)
+        check_file(path)
     chosen: list[str] = []
     network, known, parameters = None, Queries(checkpoint='none'), ScoringParameters()
     if methods != 'none':

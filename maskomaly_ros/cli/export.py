@@ -33,6 +33,7 @@ from maskomaly_ros.cli.common import (
     MaybePath,
     MaybeStr,
     Size,
+    check_file,
     parse_pair,
     parse_size,
     write,
@@ -91,6 +92,8 @@ def export(
     from maskomaly_ros.networks.onnx_export import export as write_network
     from maskomaly_ros.scenes.scene import generate_clip
 
+    check_file(out)
+    check_file(json_file)
     frames = [scene.image for scene in generate_clip(0, 1)]
     if source:
         with open_source(source) as given:

@@ -40,8 +40,10 @@ def generate(
     from maskomaly_ros.scenes.scene import generate_clip
 
     width, height = parse_pair(size, 'size', 'WIDTHxHEIGHT')
-    if rate <= 0 or not height or not width:
-        raise MaskomalyError(f'rate {rate:g} and size {size} must be above 0')
+    if not 0 < rate <= 1000 or not height or not width:
+        raise MaskomalyError(
+            f'rate {rate:g} must be above 0 and at most 1000, and size {size} above 0'
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise MaskomalyError(f'{out} exists and is no empty folder; give another')
     with progress() as bars:

@@ -16,12 +16,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from typing import Any
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 from rich.logging import RichHandler
 
+from maskomaly_ros import __version__
 from maskomaly_ros.cli import (
     analyse,
     benchmark,
@@ -40,7 +46,7 @@ from maskomaly_ros.cli import (
     train,
     version,
 )
-from maskomaly_ros.cli.common import ERR
+from maskomaly_ros.cli.common import ERR, INTERRUPTED, OUT
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -54,7 +60,28 @@ class _Commands(typer.core.TyperGroup):
             ERR.print(f'Error: {error}', style='red', markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:  # of what is printed: files have errors of their own
+            if error.errno not in (errno.ENOSPC, errno.EPIPE):
+                raise
+            _forget_stdout()
+            ERR.print(f'Error: cannot write the output: {error.strerror}', style='red')
+            raise typer.Exit(1) from None
+
+
+def _forget_stdout() -> None:
+    """Let the end of the program not fail on what it could not print."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End the program on Ctrl-C, also where an import swallows KeyboardInterrupt."""
+    at: FrameType | None = frame
+    while at is not None:
+        if at.f_code.co_filename.startswith('<frozen importlib'):
+            os._exit(INTERRUPTED)  # nothing has been begun that would have to be ended
+        at = at.f_back
+    raise KeyboardInterrupt
 
 
 app = typer.Typer(
@@ -62,7 +89,7 @@ app = typer.Typer(
     help='Zero-shot obstacle detection on camera images: Mask2Former and Maskomaly.',
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={'help_option_names': ['-h', '--help']},
     pretty_exceptions_enable=False,
 )
 app.add_typer(checkpoint.app)
@@ -85,13 +112,30 @@ app.command()(version.version)
 
 def main() -> None:
     """Run the command line; the console script `maskomaly`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     app(prog_name='maskomaly')
 
 
+def _show_version(value: bool) -> None:
+    if value:
+        OUT.print(f'maskomaly_ros {__version__}', highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def _set_up() -> None:
-    logging.basicConfig(
-        format='%(message)s',
-        handlers=[RichHandler(console=ERR, show_time=False, show_path=False)],
-    )
-    logging.getLogger('maskomaly_ros').setLevel(logging.INFO)
+def _set_up(
+    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='Print problems alone.')] = False,
+    verbose: Annotated[bool, typer.Option('--verbose', help='Say what is done.')] = False,
+    _: Annotated[
+        bool,
+        typer.Option('--version', callback=_show_version, is_eager=True, help='Print it and end.'),
+    ] = False,
+) -> None:
+    handler: logging.Handler = logging.StreamHandler()
+    if ERR.is_terminal:
+        handler = RichHandler(console=ERR, show_time=False, show_path=False)
+    logging.basicConfig(format='%(message)s', handlers=[handler])
+    OUT.quiet = quiet
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    logging.getLogger('maskomaly_ros').setLevel(level)

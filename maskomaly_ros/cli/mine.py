@@ -29,7 +29,9 @@ from rich.table import Table
 
 from maskomaly_ros.cli.common import (
     ERR,
+    INTERRUPTED,
     OUT,
+    WITH_PROBLEMS,
     BatchSize,
     ImageRate,
     MaybeInt,
@@ -43,6 +45,7 @@ from maskomaly_ros.cli.common import (
     Topics,
     chosen_topics,
     given_parameters,
+    minute_lines,
     stop_on_signal,
 )
 
@@ -90,7 +93,7 @@ def mine(
 ) -> None:
     """Replay many drives on Ray; write tables of frames, events and bags, and thumbnails.
 
-    The same command goes on with what is not finished. The exit status is 1 where a drive failed
+    The same command goes on with what is not finished. The exit status is 3 where a drive failed
     or has losses, 130 after Ctrl-C.
     """
     from maskomaly_ros.mining.mine import MineOptions
@@ -115,9 +118,9 @@ def mine(
     _print(report)
     if stop.is_set() and len(report.bags) < report.total:
         ERR.print('Stopped; finished drives are kept. The same command goes on from here.')
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     if not report.is_complete:
-        raise typer.Exit(1)
+        raise typer.Exit(WITH_PROBLEMS)
 
 
 @contextmanager
@@ -133,8 +136,15 @@ def _bar() -> Iterator[Callable[[MineProgress], None]]:
     with RichProgress(*columns, console=ERR, transient=True) as bars:
         task = bars.add_task('starting', total=None)
 
+        text = ''
+        line = minute_lines(lambda: text)
+
         def show(now: MineProgress) -> None:
+            nonlocal text
             text = f'{now.frames} frames, {len(now.workers)} workers busy'
+            if not ERR.is_terminal:
+                text = f'{now.done} of {now.total} drives, {text}'
+                line()
             bars.update(task, total=now.total, completed=now.done, description=text)
 
         yield show

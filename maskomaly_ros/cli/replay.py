@@ -38,7 +38,9 @@ from rich.text import Text
 
 from maskomaly_ros.cli.common import (
     ERR,
+    INTERRUPTED,
     OUT,
+    WITH_PROBLEMS,
     BatchSize,
     ImageRate,
     MaybeStrs,
@@ -51,6 +53,7 @@ from maskomaly_ros.cli.common import (
     Topics,
     chosen_topics,
     given_parameters,
+    minute_lines,
     stop_on_signal,
 )
 
@@ -69,7 +72,7 @@ def replay(
     ],
     write: Annotated[
         str,
-        typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html.'),
+        typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html, pictures.'),
     ] = 'bag,video,csv,html',
     topic: Topics = None,
     copy: Annotated[
@@ -106,7 +109,7 @@ def replay(
 ) -> None:
     """Process every frame of a recorded drive, and write what was found.
 
-    Ctrl-C closes all files; the same command goes on where it stopped. The exit status is 1 where
+    Ctrl-C closes all files; the same command goes on where it stopped. The exit status is 3 where
     anything could not be read or written, 130 after Ctrl-C.
     """
     from maskomaly_ros.replay.run import ReplayOptions
@@ -130,9 +133,9 @@ def replay(
     _print(summary, options)
     if stop.is_set() and not summary.is_complete:
         ERR.print('Stopped; all files are closed. The same command goes on from here.')
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     if summary.problems or not summary.is_complete:
-        raise typer.Exit(1)
+        raise typer.Exit(WITH_PROBLEMS)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -168,7 +171,14 @@ def _bar() -> Iterator[Callable[[int, int | None], None]]:
     with RichProgress(*columns, console=ERR, transient=True, speed_estimate_period=60) as bars:
         task = bars.add_task('frames', total=None)
 
+        now: tuple[int, int | None] = 0, None
+        line = minute_lines(lambda: f'{now[0]} of {now[1] or "?"} frames')
+
         def show(done: int, total: int | None) -> None:
+            nonlocal now
+            now = done, total
+            if not ERR.is_terminal:
+                line()
             if bars.tasks[0].total is None and total is not None and done > 1:
                 bars.reset(task, total=total, completed=done)  # a rerun does not begin at 0
             bars.update(task, completed=done)

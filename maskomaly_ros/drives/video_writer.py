@@ -84,11 +84,13 @@ class VideoWriter:
         """Append an image.
 
         Args:
-            image: RGB uint8 [H, W, 3], at least 2 x 2.
+            image: RGB uint8 [H, W, 3]; enlarged to 2 x 2 pixels where it has fewer.
             stamp_ns: when it was taken; between two stamps the video waits as long, up to 2 s.
                 None takes the rate.
 
         """
+        if min(image.shape[:2]) < 2:  # chroma has half the resolution
+            image = np.asarray(cv2.resize(image, (max(2, image.shape[1]), max(2, image.shape[0]))))
         stream = self._stream or self._begin(image)
         height, width = image.shape[:2]
         if (width // 2 * 2, height // 2 * 2) == (stream.width, stream.height):

@@ -153,12 +153,18 @@ class ScoreMaps(Output):
 
 
 class Pictures(Output):
-    """One overlay a frame, as JPEG, for the page to show."""
+    """One overlay a frame, as JPEG, for the page to show; or one a frame that has obstacles."""
 
     name = 'frames'
 
+    def __init__(self, folder: Path, work: Path, *, only_obstacles: bool = False) -> None:
+        super().__init__(folder, work)
+        self._only_obstacles = only_obstacles
+
     def write(self, result: Result) -> None:
         """Write one frame."""
+        if self._only_obstacles and not result.detection.obstacles:
+            return
         small = fit_within(result.overlay, _PICTURE_SIZE)
         path = _frame_path(self.folder / 'frames', result, 'jpg')
         _write_image(path, small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, _PICTURE_QUALITY))

@@ -55,7 +55,7 @@ from maskomaly_ros.topics import absolute_topic, outputs_of
 
 _LOG = logging.getLogger(__name__)
 
-OUTPUTS = ('bag', 'video', 'scores', 'csv', 'parquet', 'html')
+OUTPUTS = ('bag', 'video', 'scores', 'csv', 'parquet', 'html', 'pictures')
 WORK = '.replay'
 # Each frame in a queue is decoded: a few bridge what differs from frame to frame.
 _QUEUE_LENGTH = 4
@@ -452,6 +452,8 @@ class _Run:
             made.append(writing.ScoreMaps(out, work, self._options.score_format))
         if 'html' in wanted:
             made.append(writing.Pictures(out, work))
+        elif 'pictures' in wanted:
+            made.append(writing.Pictures(out, work, only_obstacles=True))
         return made
 
     # --- stages --------------------------------------------------------------------------------

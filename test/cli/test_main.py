@@ -213,13 +213,13 @@ def test_evaluate_takes_methods_sizes_and_several_data_sets(run, checkpoint, ima
     assert f'{100 * iou[0]:.2f}' in out
 
 
-def test_skipped_images_make_the_status_1(run, checkpoint, images):
+def test_skipped_images_make_the_status_3(run, checkpoint, images):
     (images / 'labels' / 'road1.png').unlink()
     (images / 'images' / 'road2.png').write_bytes(b'broken')
     status, out, err = run(
         'evaluate', '--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu'
     )
-    assert status == 1
+    assert status == 3
     assert 'roads, 1 images' in out
     assert '2 of roads skipped: road1, road2' in err
 
@@ -437,6 +437,56 @@ def test_wrong_networks_and_queries_are_refused(run, checkpoint, images, tmp_pat
 def test_usage_errors_have_status_2(run):
     assert run('evaluate', '--magic')[0] == 2
     assert run('nonsense')[0] == 2
+
+
+@pytest.mark.parametrize('rate', ['nan', 'inf', '0', '-1'])
+def test_rate_that_is_none_is_refused(run, tmp_path, rate):
+    status, _, err = run('generate', '--out', tmp_path / 'out', '--rate', rate)
+    assert status == 1
+    assert 'must be above 0' in err
+
+
+def test_folder_in_place_of_a_file_is_refused_before_the_work(run, checkpoint, images, tmp_path):
+    common = ('--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu')
+    for arguments in (
+        ('calibrate', *common, '--out', tmp_path),
+        ('evaluate', *common, '--json', tmp_path),
+    ):
+        status, out, err = run(*arguments)
+        assert (status, out) == (1, '')
+        assert 'is a folder; give the name of a file' in ' '.join(err.split())
+
+
+def test_output_that_cannot_be_written_is_an_error():
+    with Path('/dev/full').open('w') as full:
+        result = subprocess.run(
+            [sys.executable, '-c', 'from maskomaly_ros.cli.main import main; main()', 'version'],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert 'Traceback' not in result.stderr
+    assert 'cannot write the output' in result.stderr
+
+
+def test_version_and_help_are_short_options_too(run):
+    assert run('--version')[1].startswith('maskomaly_ros ')
+    assert 'Usage' in run('-h')[1]
+    assert 'Usage' in run('replay', '-h')[1]
+    assert run('--quiet', 'version')[:2] == (0, '')
+
+
+def test_ctrl_c_that_an_import_swallows_ends_the_program(tmp_path):
+    (tmp_path / 'swallows.py').write_text(
+        'import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n'
+        'except KeyboardInterrupt:\n    pass\n'
+    )
+    code = (
+        f'import sys; sys.path.insert(0, {str(tmp_path)!r}); from maskomaly_ros.cli import main;'
+        'from maskomaly_ros.scenes import scene\n'
+        'def clip(*a, **k):\n    import swallows\n    raise SystemExit(0)\n'
+        'scene.generate_clip = clip; main.main()'
+    )
+    assert python(code, 'generate', '--out', str(tmp_path / 'new')).returncode == 130
 
 
 def test_ctrl_c_has_status_130():

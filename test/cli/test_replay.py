@@ -119,13 +119,13 @@ def test_replay_that_is_ended_goes_on(
 
 
 @pytest.mark.slow
-def test_problems_end_with_status_1(bags: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_problems_end_with_status_3(bags: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
     source = bags.write(
         count=2, change=lambda i, topic, data: data[:40] if 'front' in topic and i else data
     )
     options = ['--write', 'csv', '--checkpoint', str(tiny_checkpoint), '--device', 'cpu']
     done = run(str(source), '--out', str(tmp_path / 'out'), *options)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert '1 problem' in done.stderr
     assert '3 frames finished, 1 lost' in done.stdout
     done = run(str(source), '--out', str(tmp_path / 'b'), '--topic', '/nothing', *options)

@@ -72,3 +72,10 @@ def test_nothing_written_leaves_no_file(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / 'clip.mp4', 10):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_picture_of_one_pixel_is_enlarged(tmp_path: Path) -> None:
+    with VideoWriter(tmp_path / 'a.mp4', 5.0) as writer:
+        for _ in range(3):
+            writer.write(np.full((1, 1, 3), 200, np.uint8))
+    assert writer.size == (2, 2)

@@ -289,7 +289,7 @@ def test_command_on_a_real_network(
     common = ['analyse', '--dataset', f'plain:{tmp_path}', '--checkpoint', str(tiny_checkpoint)]
     out = tmp_path / 'new' / 'out'
     run = CliRunner().invoke(app, [*common, '--out', str(out), '--most-queries', '2'])
-    assert run.exit_code == 1, run.output  # for the broken image
+    assert run.exit_code == 3, run.output  # for the broken image
     assert 'tiny: ' in run.output
     assert 'analysis.html' in run.output
     assert (out / 'analysis.html').is_file()
