@@ -365,7 +365,14 @@ def test_train_passes_what_was_given(run, monkeypatch, tmp_path):
     assert status == 0
     assert f'Checkpoint: {tmp_path / "model"}' in out
     options = training.TrainingOptions(steps=3)
-    assert calls == [(tmp_path, tmp_path, options, {'device': 'cpu', 'save_every': 200})]
+    ((*arguments, given),) = calls
+    assert arguments == [tmp_path, tmp_path, options]
+    assert given == {
+        'device': 'cpu',
+        'backbone_weights': None,
+        'save_every': 100,
+        'keep_every': None,
+    }
 
 
 def test_demo_passes_what_was_given(run, monkeypatch, tmp_path):
