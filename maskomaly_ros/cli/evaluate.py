@@ -66,7 +66,7 @@ def evaluate(
     methods: Annotated[
         MaybeStr,
         typer.Option(
-            help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, '
+            help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, maskomaly-program, '
             'geometric, product, minimum, reject+borders, reject, accept, baseline, eam, rba, '
             'mask2anomaly, max-softmax, max-logit, energy, entropy, sml, odin-temperature; or '
             'none, for score files alone. '
@@ -133,7 +133,7 @@ def evaluate(
 
     Layouts with anomalies: anomaly_track, obstacle_track, road_anomaly, fishyscapes_static,
     fishyscapes_lost_and_found, street_hazards, lost_and_found, plain (folders images and labels).
-    Layouts with classes: camvid, idd_lite, cityscapes_256.
+    Layouts with classes: camvid, idd_lite, cityscapes, cityscapes_256.
     """
     from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
