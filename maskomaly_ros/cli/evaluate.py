@@ -66,7 +66,8 @@ def evaluate(
     methods: Annotated[
         MaybeStr,
         typer.Option(
-            help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, maskomaly-program, '
+            help='Comma-separated: maskomaly, maskomaly-paper, maskomaly-reference, '
+            'maskomaly-program, '
             'geometric, product, minimum, reject+borders, reject, accept, baseline, eam, rba, '
             'mask2anomaly, max-softmax, max-logit, energy, entropy, sml, odin-temperature; or '
             'none, for score files alone. '
