@@ -72,7 +72,6 @@ class ProblemRecord:
         name: what it is called.
         stage: `reading`, `network` or `writing`.
         reason: what was wrong.
-        frames: how many frames are lost by it.
 
     """
 
@@ -80,7 +79,6 @@ class ProblemRecord:
     name: str
     stage: str
     reason: str
-    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -106,22 +104,17 @@ class Journal:
 
     Args:
         path: the file.
-        identity: what must be the same for a rerun to go on; None to read what is complete, and
-            change nothing.
+        identity: what must be the same for a rerun to go on.
 
     Raises:
         MaskomalyError: the file belongs to something else.
 
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self.parts: list[Part] = []
         self.is_complete = False
-        self._end: int | None = None  # of what is read; None for all there is
-        if identity is None:
-            self._end = self._scan({})
-            return
         identity = json.loads(json.dumps(identity))
         keep = self._scan(identity) if path.exists() else 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +212,7 @@ class Journal:
         with self.path.open('rb') as stream:
             for line in stream:
                 record = _parsed(line)
-                if record is None or (self._end is not None and stream.tell() > self._end):
+                if record is None:
                     return
                 if record.pop('kind') == kind:
                     yield record

@@ -22,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.source import Source, SourceFrame
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import CameraModel, Located, Locator
@@ -56,11 +57,12 @@ class Places:
         self._grounds = _by_camera(tuple(cameras), values)
         self._infos: dict[str, Any] = {}
         self._frames = Frames()
-        topics = {camera: self._info_topic(camera) for camera in self._grounds}
-        found = source.first_messages(set(topics.values()))
-        self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
-        if self._infos:
-            self._read_transforms(source)
+        if isinstance(source, BagSource):
+            topics = {camera: self._info_topic(camera) for camera in self._grounds}
+            found = source.first_messages(set(topics.values()))
+            self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
+            if self._infos:
+                self._read_transforms(source)
 
     def locate(
         self, camera: str, frame: SourceFrame, detection: Detection
@@ -95,7 +97,7 @@ class Places:
         )
         return Locator(model.for_size(size), pose, self._parameters)
 
-    def _read_transforms(self, source: Source) -> None:
+    def _read_transforms(self, source: BagSource) -> None:
         for topic in (_STATIC, _MOVING):
             for message in source.messages_of(topic, _MOST_TRANSFORMS):
                 for stamped in message.transforms:
