@@ -229,6 +229,9 @@ class Parameters:
 
     def _check_changes(self, parameters: list[Parameter]) -> SetParametersResult:
         changes = {p.name: p.value for p in parameters if p.name in TABLE}
+        if changes and self._loader not in (None, threading.get_ident()):
+            reason = f'{", ".join(changes)}: the node is being configured; try again afterwards'
+            return SetParametersResult(successful=False, reason=reason)
         try:
             for name, value in changes.items():
                 if self._detector is None or not TABLE[name].needs_loading:

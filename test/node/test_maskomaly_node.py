@@ -868,7 +868,7 @@ def test_scores_are_steadied_for_each_camera_when_asked_for(ros: Any) -> None:
     assert set_parameters(ros, minimum_obstacle_frames=1, temporal_filter='median') == ''
     assert [result(0), result(0), result(0, red=False)] == [True, True, True], 'two of three'
     assert not result(0, red=False)
-    assert 'window 4' in set_parameters(ros, temporal_window=4)
+    assert 'step: 2' in set_parameters(ros, temporal_window=4)
     node.trigger_deactivate()
     node.trigger_activate()
     ros.spin_until(cameras[0].get_subscription_count)
