@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.yaml_files import read_yaml
+from maskomaly_ros.yaml_files import ParameterLoader, read_yaml
 
 NODE_NAME = 'maskomaly'
 
@@ -41,7 +41,7 @@ def read_section(path: str | Path, name: str = NODE_NAME) -> dict[str, Any]:
 
     """
     try:
-        content = read_yaml(Path(path), 'parameter file')
+        content = read_yaml(Path(path), 'parameter file', ParameterLoader)
     except OSError as error:
         raise MaskomalyError(f'cannot read the parameter file {path}: {error}') from error
     sections = list(_sections(content, ''))

@@ -50,9 +50,12 @@ class PlainLoader(yaml.SafeLoader):
                 )
 
 
-# 1e-3 is a number to YAML 1.2 and to ROS; PyYAML alone takes it for a text.
-PlainLoader.add_implicit_resolver(
-    'tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+'), list('-+0123456789')
+class ParameterLoader(PlainLoader):
+    """A loader to which 1e-3 is a number, as to YAML 1.2 and to ROS; PyYAML takes it for a text."""
+
+
+ParameterLoader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+$'), list('-+0123456789')
 )
 
 
