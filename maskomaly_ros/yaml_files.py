@@ -51,7 +51,7 @@ class PlainLoader(yaml.SafeLoader):
 
 
 class ParameterLoader(PlainLoader):
-    """A loader to which 1e-3 is a number, as to YAML 1.2 and to ROS; PyYAML takes it for a text."""
+    """A loader to which 1e-3 is a number, as to YAML 1.2 and ROS; to PyYAML it is a text."""
 
 
 ParameterLoader.add_implicit_resolver(
