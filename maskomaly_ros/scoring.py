@@ -80,6 +80,8 @@ __all__ = [
 ]
 
 Variant = Literal['paper', 'reference_code', 'geometric', 'product', 'minimum']
+# Smaller weights vanish in float32, and 0 to the power of nothing is no longer 0.
+_LEAST_WEIGHT: Final = 1e-20
 Fusion = Literal['sum', 'geometric', 'product', 'minimum']
 Form = Literal['auto', 'torch', 'numba', 'triton']
 
@@ -289,6 +291,8 @@ def score_map(
     # A part without weight is not computed, whether it is multiplied by 0 or raised to it.
     if fusion in ('sum', 'geometric') and reject_weight in (0, 1):
         fusion, parts = 'sum', reject if reject_weight else accept
+    elif fusion == 'geometric':
+        reject_weight = max(reject_weight, _LEAST_WEIGHT)
     return _combined(
         mask_logits,
         class_logits,
