@@ -27,30 +27,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskomaly_ros.classes import CAMVID_TO_CLASS, CLASS_NAMES, IDD_TO_CLASS
+from maskomaly_ros.classes import (
+    CAMVID_TO_CLASS,
+    CITYSCAPES_TO_CLASS,
+    CLASS_NAMES,
+    IDD_TO_CLASS,
+)
 from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
-
-CITYSCAPES_TO_CLASS = {
-    0: 0,  # road
-    1: 1,  # sidewalk
-    2: 5,  # building
-    3: 4,  # wall
-    4: 4,  # fence
-    5: 4,  # pole
-    6: 4,  # traffic light
-    7: 4,  # traffic sign
-    8: 5,  # vegetation
-    9: 1,  # terrain
-    10: 6,  # sky
-    11: 2,  # person
-    12: 2,  # rider
-    13: 3,  # car
-    14: 3,  # truck
-    15: 3,  # bus
-    16: 3,  # train
-    17: 3,  # motorcycle
-    18: 3,  # bicycle
-}
 
 # What each label of a data set may be, by names of Cityscapes.
 _CAMVID_SETS = (
