@@ -20,43 +20,29 @@ The node declares its parameters from it, files are read against it with and wit
 
 from __future__ import annotations
 
-import difflib
-import math
-from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import BACKENDS
+from maskomaly_ros.parameter_rows import (
+    Double,
+    Fraction,
+    Hertz,
+    Pixels,
+    Row,
+    Seconds,
+    Text,
+    check_values,
+    rows_markdown,
+    rows_of,
+)
+from maskomaly_ros.parameter_rows import row as _row
 from maskomaly_ros.refinement.temporal import FILTERS
 from maskomaly_ros.scores import SCORES
 from maskomaly_ros.scoring import Variant
-
-# What every node of ROS has besides its own.
-_OF_EVERY_NODE = ('use_sim_time', 'start_type_description_service')
-_OF_EVERY_NODE_PREFIXES = ('qos_overrides',)
-
-
-def _double(value: Any) -> Any:
-    """Refuse 1 where 1.0 is meant, as ROS does, and what is no number."""
-    if type(value) is not float or not math.isfinite(value):
-        raise ValueError('a floating-point number, such as 1.0')
-    return value
-
 
 if TYPE_CHECKING:  # which cannot read tuples
     Backend: TypeAlias = str
@@ -65,29 +51,6 @@ if TYPE_CHECKING:  # which cannot read tuples
 else:
     Backend, Filter = Literal[BACKENDS], Literal[FILTERS]
     ScoreName = Literal[tuple(SCORES)]
-Double = Annotated[float, BeforeValidator(_double)]
-Fraction = Annotated[Double, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[Double, Field(ge=0.0, le=3600.0)]
-Hertz = Annotated[Double, Field(ge=0.0, le=1000.0)]
-Pixels = Annotated[int, Field(ge=0, le=16384)]
-Text = Annotated[str, Field(pattern=r'\S')]
-
-
-@dataclass(frozen=True)
-class _More:
-    """What a row of the table says beyond its type and range."""
-
-    live: bool = False
-    read_only: bool = False
-    unit: str = ''
-    step: int = 1
-
-
-def _row(description: str, default: Any, *, pattern: str | None = None, **more: Any) -> Any:
-    """Return a row; one whose default is None takes the value calibrated for the checkpoint."""
-    field = Field(default, description=description, pattern=pattern, validate_default=False)
-    field.metadata.append(_More(**more))
-    return field
 
 
 class NodeParameters(BaseModel):
@@ -391,92 +354,7 @@ class NodeParameters(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Row:
-    """One parameter.
-
-    Attributes:
-        name: of the parameter.
-        type: of ROS: `bool`, `integer`, `double`, `string`, or one of them with `_array`.
-        default: None where it is the one calibrated for the checkpoint.
-        description: one or two sentences.
-        limits: smallest and largest value; None where there are none.
-        step: between allowed integers.
-        choices: the allowed texts; empty where any is.
-        unit: such as `s`; empty where there is none.
-        live: whether it can be changed while the node runs.
-        read_only: whether it is fixed when the process starts.
-
-    """
-
-    name: str
-    type: str
-    default: Any
-    description: str
-    limits: tuple[float, float] | None = None
-    step: int = 1
-    choices: tuple[str, ...] = ()
-    unit: str = ''
-    live: bool = False
-    read_only: bool = False
-
-    @property
-    def needs_loading(self) -> bool:
-        """Whether it can be changed only while the node is unconfigured."""
-        return not self.live and not self.read_only
-
-    @property
-    def range(self) -> str:
-        """The allowed values in words; empty where any is."""
-        if self.choices:
-            return ', '.join(self.choices)
-        if not self.limits:
-            return ''
-        low, high = (f'{limit:g}' if limit < 1e5 else str(limit) for limit in self.limits)
-        return f'{low} to {high}' + (f' in steps of {self.step}' if self.step > 1 else '')
-
-
-def _read_row(name: str, field: FieldInfo) -> Row:
-    kind: Any = field.annotation
-    metadata = list(field.metadata)
-    if get_origin(kind) in (Union, UnionType):  # Optional: the default is the checkpoint's
-        kind = get_args(kind)[0]
-    while get_origin(kind) is Annotated:
-        kind, *inner = get_args(kind)
-        metadata += [
-            each for m in inner for each in (m.metadata if isinstance(m, FieldInfo) else [m])
-        ]
-    choices: tuple[str, ...] = get_args(kind) if get_origin(kind) is Literal else ()
-    more = next(m for m in metadata if isinstance(m, _More))
-    low = next((m.ge for m in metadata if hasattr(m, 'ge')), None)
-    high = next((m.le for m in metadata if hasattr(m, 'le')), None)
-    names = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
-    if choices:
-        type_name = 'string'
-    elif get_origin(kind) is list:
-        element = get_args(kind)[0]
-        while get_origin(element) is Annotated:
-            element = get_args(element)[0]
-        type_name = f'{names[element]}_array'
-    else:
-        type_name = names[kind]
-    return Row(
-        name,
-        type_name,
-        field.default,
-        field.description or '',
-        None if low is None or high is None else (low, high),
-        more.step,
-        choices,
-        more.unit,
-        more.live,
-        more.read_only,
-    )
-
-
-TABLE: Mapping[str, Row] = {
-    name: _read_row(name, field) for name, field in NodeParameters.model_fields.items()
-}
+TABLE: Mapping[str, Row] = rows_of(NodeParameters)
 
 
 def check(values: Mapping[str, Any]) -> None:
@@ -489,42 +367,7 @@ def check(values: Mapping[str, Any]) -> None:
         MaskomalyError: names every parameter that is wrong, with what it may be.
 
     """
-    given = {
-        name: list(value) if isinstance(value, tuple | array) else value  # array: of a message
-        for name, value in values.items()
-        if value is not None and not _is_of_every_node(name)
-    }
-    try:
-        NodeParameters.model_validate(given)
-    except ValidationError as error:
-        reasons = dict.fromkeys(_reason(details, given) for details in error.errors())
-        raise MaskomalyError('; '.join(reasons)) from None
-
-
-def _is_of_every_node(name: str) -> bool:
-    return name in _OF_EVERY_NODE or name.split('.')[0] in _OF_EVERY_NODE_PREFIXES
-
-
-def _reason(details: Any, given: Mapping[str, Any]) -> str:
-    """Say in one sentence what is wrong with a parameter."""
-    if not details['loc']:
-        return str(details['ctx']['error'])
-    name = str(details['loc'][0])
-    if details['type'] == 'extra_forbidden':
-        near = difflib.get_close_matches(name, TABLE, n=1)
-        return f'parameter {name} is unknown' + (
-            f'; did you mean {near[0]}?'
-            if near
-            else '; those of other nodes belong below the names of these'
-        )
-    row, value = TABLE[name], given[name]
-    if details['type'] == 'literal_error':
-        return f'{name} {value!r} is unknown; use {" or ".join(row.choices)}'
-    if details['type'] == 'string_pattern_mismatch':
-        return f'{name} {value!r} is wrong: {row.description}'
-    if details['type'] in ('greater_than_equal', 'less_than_equal') or row.step > 1:
-        return f'{name} is {value!r}; it must be {row.range}'
-    return f'{name} is {value!r}; it must be of type {row.type.upper()}'
+    check_values(values, NodeParameters)
 
 
 def json_schema() -> dict[str, Any]:
@@ -542,27 +385,4 @@ def json_schema() -> dict[str, Any]:
 
 def markdown() -> str:
     """Return the table as it stands in docs/parameters.md."""
-    lines = [
-        '| parameter | type | default | range | live | meaning |',
-        '|---|---|---|---|---|---|',
-    ]
-    for row in TABLE.values():
-        default = 'queries file' if row.default is None else f'`{_yaml(row.default)}`'
-        cells = (
-            f'`{row.name}`',
-            row.type.replace('_array', ' list'),
-            default,
-            f'{row.range} {row.unit}'.strip(),
-            'yes' if row.live else '',
-            row.description,
-        )
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines) + '\n'
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f'[{", ".join(map(repr, value))}]'
-    return repr(value) if value == '' else str(value)
+    return rows_markdown(TABLE)

@@ -115,7 +115,7 @@ class Diagnostics:
 
     def _network_status(self, phase: str) -> DiagnosticStatus:
         worker = self.worker()
-        values = {**self._fixed, 'memory (MB)': f'{_resident_bytes() / 1e6:.0f}'}
+        values = {**self._fixed, 'memory (MB)': f'{resident_bytes() / 1e6:.0f}'}
         if self._gpu is not None:
             values |= self._gpu.values()
             busy = 0.0 if worker.busy_since is None else time.monotonic() - worker.busy_since
@@ -136,7 +136,7 @@ class Diagnostics:
             name=f'{self._prefix}: network',
             message=text,
             hardware_id=str(self._fixed.get('device', '')),
-            values=_key_values({'state': phase, **values}),
+            values=key_values({'state': phase, **values}),
         )
 
     def _camera_status(self, camera: Camera, phase: str) -> DiagnosticStatus:
@@ -170,11 +170,12 @@ class Diagnostics:
             name=f'{self._prefix}: camera {topic}',
             message=str(found[0]),
             hardware_id=topic,
-            values=_key_values(values),
+            values=key_values(values),
         )
 
 
-def _key_values(values: dict[str, object]) -> list[KeyValue]:
+def key_values(values: dict[str, object]) -> list[KeyValue]:
+    """Return values in the form of a status."""
     return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
 
 
@@ -189,6 +190,7 @@ def _hash(file: Path | None) -> str:
         return 'unreadable'
 
 
-def _resident_bytes() -> int:
+def resident_bytes() -> int:
+    """Return the resident memory of the process."""
     pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
     return pages * os.sysconf('SC_PAGESIZE')

@@ -40,7 +40,8 @@ from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import LocatorParameters
 from maskomaly_ros.node.health import Limits
-from maskomaly_ros.parameter_table import TABLE, Row, check
+from maskomaly_ros.parameter_rows import Row
+from maskomaly_ros.parameter_table import TABLE, check
 from maskomaly_ros.parameters import (
     LoadSettings,
     calibrated_values,
@@ -81,24 +82,25 @@ class LiveSettings:
     depth_tolerance: float
 
 
-def _descriptor(row: Row) -> ParameterDescriptor:
+def descriptor(row: Row) -> ParameterDescriptor:
     """Return a row of the table in the form that ROS takes."""
-    descriptor = ParameterDescriptor(description=row.description, read_only=row.read_only)
+    found = ParameterDescriptor(description=row.description, read_only=row.read_only)
     if row.choices:
-        descriptor.additional_constraints = f'one of: {", ".join(row.choices)}'
+        found.additional_constraints = f'one of: {", ".join(row.choices)}'
     if row.needs_loading:
-        descriptor.additional_constraints += ' (only while the node is unconfigured)'
+        found.additional_constraints += ' (only while the node is unconfigured)'
     if row.limits and row.type == 'double':
         low, high = row.limits
-        descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        found.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     elif row.limits:
         first, last = map(int, row.limits)
         step = row.step if row.step > 1 else 0
-        descriptor.integer_range = [IntegerRange(from_value=first, to_value=last, step=step)]
-    return descriptor
+        found.integer_range = [IntegerRange(from_value=first, to_value=last, step=step)]
+    return found
 
 
-def _type(row: Row) -> Parameter.Type:
+def parameter_type(row: Row) -> Parameter.Type:
+    """Return the type of a row."""
     return Type[row.type.upper()]
 
 
@@ -128,9 +130,9 @@ class Parameters:
         check({name: parameter.value for name, parameter in given.items()})
         self._chosen = {name for name, row in TABLE.items() if row.default is None} & set(given)
         for name, row in TABLE.items():
-            default = _type(row) if row.default is None else row.default
+            default = parameter_type(row) if row.default is None else row.default
             try:
-                node.declare_parameter(name, default, _descriptor(row))
+                node.declare_parameter(name, default, descriptor(row))
             except Exception as error:  # of several kinds, and not all of one family
                 raise MaskomalyError(str(error)) from error
         self.load, self.live = self._settings({})
@@ -172,7 +174,7 @@ class Parameters:
         adopted = [
             Parameter(
                 name,
-                _type(TABLE[name]),
+                parameter_type(TABLE[name]),
                 list(value) if isinstance(value, tuple) else value,
             )
             for name, value in values.items()
@@ -260,7 +262,7 @@ class Parameters:
 def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:
     """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
     return [
-        Parameter(p.name, _type(TABLE[p.name]), [])
+        Parameter(p.name, parameter_type(TABLE[p.name]), [])
         if p.name in TABLE
         and TABLE[p.name].type.endswith('_array')
         and p.type_.name.endswith('_ARRAY')

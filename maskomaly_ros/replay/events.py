@@ -93,9 +93,9 @@ def find_events(
 
     """
     parameters = parameters or TrackingParameters()
-    cameras: dict[str, _Camera] = {}
+    cameras: dict[str, EventFollower] = {}
     for frame in frames:
-        camera = cameras.setdefault(frame.camera, _Camera(parameters))
+        camera = cameras.setdefault(frame.camera, EventFollower(parameters))
         for event in camera.take(frame):
             if event.frames >= fewest_frames:
                 yield event
@@ -103,8 +103,16 @@ def find_events(
         yield from (e for e in camera.open.values() if e.frames >= fewest_frames)
 
 
-class _Camera:
-    """The events of one camera that may go on."""
+class EventFollower:
+    """The events of one camera that may go on.
+
+    Args:
+        parameters: how obstacles are, or were, followed.
+
+    Attributes:
+        open: events that may go on, by the id of their obstacle.
+
+    """
 
     def __init__(self, parameters: TrackingParameters) -> None:
         self.open: dict[int, Event] = {}
