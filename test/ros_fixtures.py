@@ -161,11 +161,11 @@ class Ros:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.node = rclpy.create_node('test_peer', context=self.context)
         self.executor.add_node(self.node)
-        self._nodes = [self.node]
+        self.nodes = [self.node]
         self._clients: dict[str, Any] = {}
 
     def shutdown(self) -> None:
-        for node in self._nodes:
+        for node in self.nodes:
             self.executor.remove_node(node)
             getattr(node, 'stop_working', lambda: None)()
             node.destroy_node()
@@ -174,7 +174,7 @@ class Ros:
         # The state machine of a lifecycle node belongs to cycles; until it is collected, the graph
         # holds a node of this name, with services that nobody answers.
         del node
-        self._nodes.clear()
+        self.nodes.clear()
         self._clients.clear()
         gc.collect()
 
@@ -205,7 +205,7 @@ class Ros:
             cli_args=['--ros-args', *arguments] if arguments else None,
             parameter_overrides=[Parameter(n, value=v) for n, v in parameters.items()],
         )
-        self._nodes.append(node)
+        self.nodes.append(node)
         self.executor.add_node(node)
         if start:
             assert node.autostart()
@@ -217,16 +217,35 @@ class Ros:
         return Listener(self.node, message_type, topic, qos)
 
     def listen(self, topic: str, message_type: type | None = None, qos: Any = 10) -> Listener:
-        """Subscribe and wait until the publisher knows."""
+        """Subscribe and wait until it and the publishers know each other."""
         from sensor_msgs.msg import Image
 
         listener = self.listener(topic, message_type or Image, qos)
         self.spin_until(lambda: self.node.count_publishers(topic), f'publisher of {topic}')
-        for node in self._nodes[1:]:
-            for publisher in node.publishers:
-                if publisher.topic_name == topic:
-                    self.spin_until(publisher.get_subscription_count, f'{topic} is matched')
+        self.match(topic)
         return listener
+
+    def match(self, topic: str) -> None:
+        """Wait until all of our publishers and subscriptions of a topic know each other.
+
+        Each end learns of the other by itself, and what is sent meanwhile is lost.
+        """
+
+        def is_matched() -> bool:
+            publishers = [p for n in self.nodes for p in n.publishers if p.topic_name == topic]
+            listeners = [s for n in self.nodes for s in n.subscriptions if s.topic_name == topic]
+            return all(p.get_subscription_count() >= len(listeners) for p in publishers) and all(
+                s.get_publisher_count() >= len(publishers) for s in listeners
+            )
+
+        self.spin_until(is_matched, f'{topic} is matched')
+
+    def publisher(self, message_type: type, topic: str, qos: Any = 5) -> Any:
+        """Make a publisher and wait until somebody listens to it."""
+        publisher = self.node.create_publisher(message_type, topic, qos)
+        self.spin_until(publisher.get_subscription_count, f'{topic} has a subscriber')
+        self.match(topic)
+        return publisher
 
     def camera(self, topic: str, *, reliable: bool = False, compressed: bool = False) -> Any:
         """Make a publisher like that of a camera driver and wait until the node knows it."""
@@ -234,13 +253,8 @@ class Ros:
         from sensor_msgs.msg import CompressedImage, Image
 
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        publisher = self.node.create_publisher(
-            CompressedImage if compressed else Image,
-            topic,
-            QoSProfile(depth=5, reliability=policy),
-        )
-        self.spin_until(publisher.get_subscription_count, f'{topic} has a subscriber')
-        return publisher
+        qos = QoSProfile(depth=5, reliability=policy)
+        return self.publisher(CompressedImage if compressed else Image, topic, qos)
 
     def call(self, service_type: type, name: str, request: Any) -> Any:
         """Call a service and return its response."""

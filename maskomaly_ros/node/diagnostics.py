@@ -163,7 +163,7 @@ class Diagnostics:
             'missing by stamps (%)': f'{100 * seen.missing:.0f}',
             'publishers': seen.publishers,
             'results wanted': 'yes' if camera.outputs.are_wanted else 'no',
-            'places': 'off' if camera.ground is None else camera.ground.state,
+            'places': camera.ground.state,
         }
         return DiagnosticStatus(
             level=max(condition.level for condition in found),

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -36,11 +35,12 @@ from maskomaly_ros.ground import (
     LocatorParameters,
     decode_depth,
 )
+from maskomaly_ros.node.calibration import Calibration
 from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.node.transforms import Transforms
 from maskomaly_ros.obstacles import Components
 from maskomaly_ros.parameters import GroundSettings
-from maskomaly_ros.topics import camera_info_topic, is_rectified
+from maskomaly_ros.topics import is_rectified
 
 _STAMP_BYTES = 12  # encapsulation, seconds and nanoseconds: all that differs while a camera stands
 _KEPT_DEPTHS = 8
@@ -49,13 +49,14 @@ _KEPT_DEPTHS = 8
 class CameraGround:
     """Puts the obstacles of one camera on the ground or into space.
 
-    The executor's thread leaves calibration and depth images here serialized; the worker's takes
-    them when somebody listens to places.
+    The executor's thread leaves depth images here serialized; the worker's takes them when
+    somebody listens to places.
 
     Args:
         node: owns the subscriptions.
         camera: resolved topic of the pictures.
         settings: where to look for all that.
+        calibration: of the camera, as it arrives.
         transforms: to ask where the camera is; None where it is not to be asked.
 
     Attributes:
@@ -64,42 +65,41 @@ class CameraGround:
     """
 
     def __init__(
-        self, node: Node, camera: str, settings: GroundSettings, transforms: Transforms | None
+        self,
+        node: Node,
+        camera: str,
+        settings: GroundSettings,
+        calibration: Calibration,
+        transforms: Transforms | None,
     ) -> None:
         self._node = node
         self._camera = camera
         self._settings = settings
         self._transforms = transforms
-        self._info_topic = settings.info_topic or camera_info_topic(camera)
-        self._subscriptions: list[Subscription] = []
-        self._info: bytes | None = None
+        self._calibration = calibration
+        self._subscription: Subscription | None = None
         self._depths: deque[tuple[int, bytes]] = deque(maxlen=_KEPT_DEPTHS)
         self._model: tuple[bytes, tuple[int, int], CameraModel] | None = None
         self.state = 'not asked for'
         self._said = ''
 
     def start(self) -> None:
-        """Subscribe."""
-        topics: list[tuple[type, str, Any]] = [(CameraInfo, self._info_topic, self._take_info)]
+        """Subscribe to depth images, where there are some."""
         if self._settings.depth_topic:
-            topics.append((Image, self._settings.depth_topic, self._take_depth))
-        self._subscriptions = [
-            self._node.create_subscription(
-                kind,
-                topic,
-                take,
+            self._subscription = self._node.create_subscription(
+                Image,
+                self._settings.depth_topic,
+                self._take_depth,
                 QoSProfile(depth=2, reliability=ReliabilityPolicy.BEST_EFFORT),
                 raw=True,  # most are never looked at
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
-            for kind, topic, take in topics
-        ]
 
     def stop(self) -> None:
         """Unsubscribe."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = []
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = None
         self._depths.clear()
 
     def locate(
@@ -121,7 +121,7 @@ class CameraGround:
 
         """
         try:
-            model = self._calibration(size)
+            model = self._model_of(size)
             depth, why_not = self._depth(header, depth_tolerance)
             pose, problem = self._pose(header)
             if pose is None and depth is None:
@@ -144,10 +144,10 @@ class CameraGround:
             self._said = state
             self._node.get_logger().warning(f'{self._camera}: {state}')
 
-    def _calibration(self, size: tuple[int, int]) -> CameraModel:
-        info = self._info
+    def _model_of(self, size: tuple[int, int]) -> CameraModel:
+        info = self._calibration.newest
         if info is None:
-            raise MaskomalyError(f'nothing came on {self._info_topic} yet')
+            raise MaskomalyError(f'nothing came on {self._calibration.topic} yet')
         fixed = info[_STAMP_BYTES:]
         if self._model is None or self._model[:2] != (fixed, size):
             message = deserialize_message(info, CameraInfo)
@@ -176,9 +176,6 @@ class CameraGround:
         if nearest is None or abs(nearest[0] - stamp) > tolerance * 1e9:
             return None, f'no image of {topic} is within {tolerance:g} s of the frame'
         return deserialize_message(nearest[1], Image), ''
-
-    def _take_info(self, serialized: bytes) -> None:
-        self._info = serialized
 
     def _take_depth(self, serialized: bytes) -> None:
         stamp = stamp_of(serialized)

@@ -37,13 +37,13 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node import memory
 from maskomaly_ros.node.bond import Bond
 from maskomaly_ros.parameter_files import check_arguments
-from maskomaly_ros.topics import camera_namespace
+from maskomaly_ros.topics import camera_info_topic
 
 if TYPE_CHECKING:
     from lifecycle_msgs.srv import ChangeState
@@ -93,7 +93,6 @@ class MaskomalyNode(LifecycleNode):
         self._detector: Detector | None = None
         self._cameras: tuple[Camera, ...] = ()
         self._camera_subscriptions: list[Subscription] = []
-        self._info_subscriptions: list[Subscription] = []
         self._watch = Watch(
             self, lambda: list(zip(self.streams, self._camera_subscriptions, strict=False))
         )
@@ -225,18 +224,18 @@ class MaskomalyNode(LifecycleNode):
             Whether the worker has stopped.
 
         """
-        for subscription in [*self._camera_subscriptions, *self._info_subscriptions]:
+        for subscription in self._camera_subscriptions:
             self.destroy_subscription(subscription)
-        self._camera_subscriptions, self._info_subscriptions = [], []
+        self._camera_subscriptions = []
         for camera in self._cameras:
-            if camera.ground is not None:
-                camera.ground.stop()
+            camera.stop()
         if self._worker is not None and not self._worker.stop(timeout):
             return False
         self._worker = None
         return True
 
     def _configure(self) -> None:
+        from maskomaly_ros.node.calibration import Calibration
         from maskomaly_ros.node.camera import CameraStream
         from maskomaly_ros.node.ground import CameraGround
         from maskomaly_ros.node.outputs import Outputs
@@ -251,11 +250,14 @@ class MaskomalyNode(LifecycleNode):
         topics = self._resolve_topics(load.camera_topics)
         _warm_up(detector, load, len(topics))
         for topic, region, ground in zip(topics, regions, load.grounds, strict=True):
+            calibration = Calibration(self, ground.info_topic or camera_info_topic(topic.name))
+            transforms = self._listen_to_transforms(ground)
             camera = Camera(
                 CameraStream(topic),
-                Outputs(self, topic.outputs),
+                Outputs(self, topic.outputs, calibration),
                 Refiner(region),
-                CameraGround(self, topic.name, ground, self._listen_to_transforms(ground)),
+                calibration,
+                CameraGround(self, topic.name, ground, calibration, transforms),
             )
             self._cameras += (camera,)
         self._detector = detector
@@ -317,11 +319,7 @@ class MaskomalyNode(LifecycleNode):
 
         clock = self.get_clock()
         for camera in self._cameras:
-            camera.stream.restart()
-            camera.refiner.reset()
-            if camera.ground is not None:
-                camera.ground.start()
-
+            camera.start()
         self._camera_subscriptions = [
             self.create_subscription(
                 CompressedImage if stream.topic.is_compressed else Image,
@@ -333,15 +331,6 @@ class MaskomalyNode(LifecycleNode):
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
             for stream in self.streams
-        ]
-        self._info_subscriptions = [
-            self.create_subscription(
-                CameraInfo,
-                f'{camera_namespace(camera.stream.topic.name)}/camera_info',
-                camera.outputs.note_camera_info,
-                QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT),
-            )
-            for camera in self._cameras
         ]
 
     def _lose_device(self, reason: str) -> None:

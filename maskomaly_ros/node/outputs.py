@@ -16,9 +16,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections import deque
-
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -29,6 +26,7 @@ from maskomaly_ros import interfaces
 from maskomaly_ros.detector import Detection
 from maskomaly_ros.ground import Located
 from maskomaly_ros.node import messages
+from maskomaly_ros.node.calibration import Calibration
 from maskomaly_ros.node.parameters import LiveSettings
 
 # What cannot be told without following obstacles, and without knowing where they are.
@@ -36,7 +34,6 @@ NEED_IDS = frozenset(
     {'obstacles', 'points', 'markers', 'annotations', 'overlay', 'overlay/compressed'}
 )
 NEED_PLACES = NEED_IDS - {'obstacles'}
-_CAMERA_INFOS = 30  # of frames that may be under way
 
 
 class Outputs:
@@ -45,15 +42,16 @@ class Outputs:
     Args:
         node: owns the publishers, which are silent until it is active.
         namespace: of the topics, such as `/front/anomaly`.
+        calibration: of the camera, to publish it beside the results.
 
     Attributes:
         missing: outputs that cannot be published, and the message packages that they lack.
 
     """
 
-    def __init__(self, node: LifecycleNode, namespace: str) -> None:
+    def __init__(self, node: LifecycleNode, namespace: str, calibration: Calibration) -> None:
         self._node = node
-        self._camera_infos: deque[CameraInfo] = deque(maxlen=_CAMERA_INFOS)
+        self._calibration = calibration
         types = {name: messages.message_class(kind) for name, kind in interfaces.TYPES.items()}
         types['camera_info'] = CameraInfo
         self._publishers: dict[str, LifecyclePublisher] = {
@@ -67,7 +65,7 @@ class Outputs:
             if kind is not None
         }
         self._label_info = self._publishers.pop('label_info', None)
-        self._calibration = self._publishers.pop('camera_info')
+        self._camera_info = self._publishers.pop('camera_info')
         self.missing = {
             name: interfaces.TYPES[name].partition('/')[0]
             for name, kind in types.items()
@@ -83,10 +81,6 @@ class Outputs:
     def are_wanted(self) -> bool:
         """Whether somebody listens to a topic that needs the network."""
         return bool(self.wanted)
-
-    def note_camera_info(self, message: CameraInfo) -> None:
-        """Keep the calibration of the camera, to publish it beside the results."""
-        self._camera_infos.append(message)
 
     def announce(self, settings: LiveSettings) -> None:
         """Say what the values of the mask mean, to those who come later too."""
@@ -112,9 +106,10 @@ class Outputs:
 
         """
         wanted = self.wanted
-        infos = list(self._camera_infos)  # which another thread adds to
-        if infos and self._calibration.get_subscription_count():
-            self._calibration.publish(_at(infos, header))
+        if self._camera_info.get_subscription_count():
+            info = self._calibration.at(header)
+            if info is not None:
+                self._camera_info.publish(info)
         if 'mask' in wanted:
             self._publish('mask', messages.mask_message(detection.mask, header))
         if located is not None:
@@ -147,23 +142,13 @@ class Outputs:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
-        for publisher in (*self._publishers.values(), self._label_info, self._calibration):
+        for publisher in (*self._publishers.values(), self._label_info, self._camera_info):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._label_info = {}, None
 
     def _publish(self, name: str, message: object) -> None:
         self._publishers[name].publish(message)
-
-
-def _at(infos: list[CameraInfo], header: Header) -> CameraInfo:
-    """Return the calibration that came with a frame; else the newest, under its header."""
-    for info in reversed(infos):
-        if info.header.stamp == header.stamp:
-            return info
-    newest = copy.copy(infos[-1])
-    newest.header = header
-    return newest
 
 
 def _qos(name: str) -> QoSProfile:

@@ -32,6 +32,7 @@ from std_msgs.msg import Header
 
 from maskomaly_ros.detector import Detection, Detector
 from maskomaly_ros.errors import MaskomalyError, in_words
+from maskomaly_ros.node.calibration import Calibration
 from maskomaly_ros.node.camera import CameraStream
 from maskomaly_ros.node.ground import CameraGround
 from maskomaly_ros.node.health import stamp_of
@@ -49,8 +50,21 @@ class Camera:
 
     stream: CameraStream
     outputs: Outputs
-    refiner: Refiner = field(default_factory=Refiner)
-    ground: CameraGround | None = None
+    refiner: Refiner
+    calibration: Calibration
+    ground: CameraGround
+
+    def start(self) -> None:
+        """Begin anew, and subscribe to what is known of the camera beside its frames."""
+        self.stream.restart()
+        self.refiner.reset()
+        self.calibration.start()
+        self.ground.start()
+
+    def stop(self) -> None:
+        """Unsubscribe from that."""
+        self.calibration.stop()
+        self.ground.stop()
 
     def finish(self, detection: Detection, header: Header, settings: LiveSettings) -> None:
         """Refine a detection, and publish what somebody listens to."""
@@ -61,7 +75,7 @@ class Camera:
         stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
         detection = self.refiner.apply(detection, stamp, refinement)
         located = None
-        if self.ground is not None and wanted & NEED_PLACES:
+        if wanted & NEED_PLACES:
             height, width = detection.frame.shape[:2]
             located = self.ground.locate(
                 detection.components,

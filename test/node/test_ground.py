@@ -40,6 +40,15 @@ def frame(left: int = 70) -> NDArray[np.uint8]:
     return picture
 
 
+def has_arrived(ros: Any, stamp: int) -> bool:
+    """Return whether the node has the calibration of a stamp."""
+    from maskomaly_ros.node.health import stamp_of
+
+    (camera,) = ros.nodes[-1]._cameras
+    newest = camera.calibration.newest
+    return newest is not None and stamp_of(newest) == stamp
+
+
 @pytest.fixture
 def send(ros: Any) -> Any:
     """Return what publishes the n-th frame of /front/image_raw, and a calibration before it."""
@@ -50,8 +59,7 @@ def send(ros: Any) -> Any:
     def send(number: int, *, calibrated: bool = True, left: int = 70, **info: Any) -> int:
         if not made:
             made['image'] = ros.camera('/front/image_raw', reliable=True)
-            made['info'] = ros.node.create_publisher(CameraInfo, '/front/camera_info', 5)
-            ros.spin_until(made['info'].get_subscription_count, 'camera_info has a subscriber')
+            made['info'] = ros.publisher(CameraInfo, '/front/camera_info')
         stamp = number * SECOND // 10
         image = ros.image(stamp, frame(left))
         if calibrated:
@@ -59,9 +67,7 @@ def send(ros: Any) -> Any:
             calibration = CameraInfo(header=image.header, **{**fields, **info})
             calibration.k = [100.0, 0.0, 80.0, 0.0, 100.0, 60.0, 0.0, 0.0, 1.0]
             made['info'].publish(calibration)
-            arrived = ros.made.cameras_ground()
-            before = arrived()
-            ros.spin_until(lambda: arrived() > before, 'the calibration arrived')
+            ros.spin_until(lambda: has_arrived(ros, stamp), 'the calibration arrived')
         made['image'].publish(image)
         return stamp
 
@@ -77,33 +83,6 @@ def cloud(message: Any) -> NDArray[Any]:
     return np.frombuffer(bytes(message.data), POINT)
 
 
-class Infos:
-    """Counts the calibrations that a node has."""
-
-    def __init__(self, node: Any) -> None:
-        self.count = 0
-        for camera in node._cameras:
-            take = camera.ground._take_info
-
-            def counted(serialized: bytes, take: Any = take) -> None:
-                take(serialized)
-                self.count += 1
-
-            camera.ground._take_info = counted
-
-    def __call__(self) -> Any:
-        return lambda: self.count
-
-
-def start(ros: Any, **options: Any) -> Any:
-    node = ros.maskomaly(start=False, **options)
-    node.trigger_configure()
-    ros.made = SimpleNamespace(cameras_ground=Infos(node))
-    node.trigger_activate()
-    ros.network.forget()
-    return node
-
-
 def received(listener: Any, count: int) -> bool:
     return len(listener.messages) >= count
 
@@ -117,7 +96,7 @@ def test_points_are_where_the_obstacle_stands(ros: Any, send: Any) -> None:
     from sensor_msgs.msg import PointCloud2
     from visualization_msgs.msg import MarkerArray
 
-    start(ros, camera_height=[1.5], pitch_uncertainty=0.0)
+    ros.maskomaly(camera_height=[1.5], pitch_uncertainty=0.0)
     points = ros.listen('/front/anomaly/points', PointCloud2)
     markers = ros.listen('/front/anomaly/markers', MarkerArray)
     for number in range(1, 4):
@@ -144,7 +123,7 @@ def test_points_are_where_the_obstacle_stands(ros: Any, send: Any) -> None:
 def test_an_empty_road_gives_an_empty_cloud(ros: Any, send: Any) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    start(ros, camera_height=[1.5])
+    ros.maskomaly(camera_height=[1.5])
     points = ros.listen('/front/anomaly/points', PointCloud2)
     send(1, left=200)  # outside of the picture
     assert len(cloud(wait(ros, points, 1))) == 0
@@ -158,7 +137,7 @@ def test_without_calibration_masks_come_and_points_do_not(ros: Any, send: Any) -
     from diagnostic_msgs.msg import DiagnosticArray
     from sensor_msgs.msg import PointCloud2
 
-    node = start(ros, camera_height=[1.5])
+    node = ros.maskomaly(camera_height=[1.5])
     points = ros.listen('/front/anomaly/points', PointCloud2)
     mask = ros.listen('/front/anomaly/mask')
     diagnostics = ros.listen('/diagnostics', DiagnosticArray)
@@ -195,7 +174,7 @@ def test_a_calibration_that_does_not_fit_is_named(
 ) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    node = start(ros, camera_height=[1.5])
+    node = ros.maskomaly(camera_height=[1.5])
     points = ros.listen('/front/anomaly/points', PointCloud2)
     mask = ros.listen('/front/anomaly/mask')
     send(1, **info)
@@ -209,7 +188,7 @@ def test_nothing_says_where_the_camera_is(ros: Any, send: Any) -> None:
         pytest.skip('tf2_ros is installed')
     from sensor_msgs.msg import PointCloud2
 
-    node = start(ros)
+    node = ros.maskomaly()
     ros.listen('/front/anomaly/points', PointCloud2)
     mask = ros.listen('/front/anomaly/mask')
     send(1)
@@ -220,7 +199,7 @@ def test_nothing_says_where_the_camera_is(ros: Any, send: Any) -> None:
 def test_places_that_nobody_listens_to_are_not_computed(ros: Any, send: Any) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    node = start(ros, camera_height=[1.5])
+    node = ros.maskomaly(camera_height=[1.5])
     mask = ros.listen('/front/anomaly/mask')
     send(1)
     wait(ros, mask, 1)
@@ -278,7 +257,7 @@ def test_tf_places_points_in_the_frame_of_the_vehicle(
 ) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    node = start(ros, target_frame='base_footprint', ground_height=0.25)
+    node = ros.maskomaly(target_frame='base_footprint', ground_height=0.25)
     points = ros.listen('/front/anomaly/points', PointCloud2)
     stamp = send(1)
     message = wait(ros, points, 1)
@@ -305,11 +284,10 @@ def test_tf_places_points_in_the_frame_of_the_vehicle(
 def test_depth_gives_every_pixel_a_place(ros: Any, send: Any) -> None:
     from sensor_msgs.msg import Image, PointCloud2
 
-    node = start(ros, depth_topics=['/front/depth'], depth_tolerance=0.02, camera_height=[0.0])
+    node = ros.maskomaly(depth_topics=['/front/depth'], depth_tolerance=0.02, camera_height=[0.0])
     points = ros.listen('/front/anomaly/points', PointCloud2)
     mask = ros.listen('/front/anomaly/mask')
-    depths = ros.node.create_publisher(Image, '/front/depth', 5)
-    ros.spin_until(depths.get_subscription_count, 'depth has a subscriber')
+    depths = ros.publisher(Image, '/front/depth')
     ground = node._cameras[0].ground
 
     def send_depth(stamp: int, metres: float) -> None:
@@ -343,7 +321,7 @@ def test_depth_gives_every_pixel_a_place(ros: Any, send: Any) -> None:
 def test_ids_stop_where_tracking_is_off(ros: Any, send: Any) -> None:
     from sensor_msgs.msg import PointCloud2
 
-    start(ros, camera_height=[1.5], track_obstacles=False)
+    ros.maskomaly(camera_height=[1.5], track_obstacles=False)
     points = ros.listen('/front/anomaly/points', PointCloud2)
     send(1)
     assert set(cloud(wait(ros, points, 1))['id'].tolist()) == {0}

@@ -21,6 +21,7 @@ import os
 import threading
 import weakref
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -545,16 +546,17 @@ def test_calibration_is_published_beside_the_results(ros: Any) -> None:
     infos = ros.listen('/front/anomaly/camera_info', CameraInfo)
     mask = ros.listen('/front/anomaly/mask')
     camera = ros.camera('/front/image_raw')
-    driver = ros.node.create_publisher(CameraInfo, '/front/camera_info', 5)
-    ros.spin_until(driver.get_subscription_count)
+    driver = ros.publisher(CameraInfo, '/front/camera_info')
     camera.publish(ros.image(1))
     ros.spin_until(lambda: stamps(mask.messages) == [1])
-    driver.publish(CameraInfo(header=ros.image(2).header, width=32, height=24))
-    # It comes by another topic, so that a frame may be ahead of it.
-    numbers = iter(range(2, 1000))
+    assert infos.messages == [], 'nothing is known yet'
+    numbers = count(2)
 
     def is_there() -> bool:
-        camera.publish(ros.image(next(numbers)))
+        """Send both as a driver does; they come by two topics, and a frame may be ahead."""
+        image = ros.image(next(numbers))
+        driver.publish(CameraInfo(header=image.header, width=32, height=24))
+        camera.publish(image)
         return bool(infos.messages)
 
     ros.spin_until(is_there, 'camera_info')
@@ -562,6 +564,25 @@ def test_calibration_is_published_beside_the_results(ros: Any) -> None:
     assert info.header.frame_id == 'front_camera'
     ros.spin_until(lambda: stamps([info])[0] in stamps(mask.messages))
     assert (info.width, info.height) == (32, 24)
+
+
+def test_one_subscription_serves_all_who_need_the_calibration(ros: Any) -> None:
+    ros.maskomaly(camera_info_topics=['/front/calibration'])
+    infos = ros.listen('/front/anomaly/camera_info', CameraInfo)
+    ros.listen('/front/anomaly/mask')
+    camera = ros.camera('/front/image_raw')
+    driver = ros.publisher(CameraInfo, '/front/calibration')
+    assert len(ros.node.get_subscriptions_info_by_topic('/front/calibration')) == 1
+    assert not ros.node.get_subscriptions_info_by_topic('/front/camera_info')
+    numbers = count(1)
+
+    def is_there() -> bool:
+        image = ros.image(next(numbers))
+        driver.publish(CameraInfo(header=image.header, width=32, height=24))
+        camera.publish(image)
+        return bool(infos.messages)
+
+    ros.spin_until(is_there, 'the calibration that was named is what is published')
 
 
 def test_calibration_alone_runs_no_network(ros: Any, network: Any) -> None:
