@@ -35,15 +35,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from live_node import machine
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from maskomaly_ros.detector import Detector
+from maskomaly_ros.detector import Detection, Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.refinement.temporal import TemporalFilter, TemporalParameters
+from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
+from maskomaly_ros.refinement.temporal import TemporalParameters
+from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scenes.scene import SceneFrame, generate_clip
 
 SETTINGS = {
@@ -54,9 +57,15 @@ SETTINGS = {
     'median of 3': TemporalParameters(filter='median', window=3),
     'median of 5': TemporalParameters(filter='median', window=5),
     'median of 7': TemporalParameters(filter='median', window=7),
-    '2 frames in a row': TemporalParameters(minimum_frames=2),
-    '3 frames in a row': TemporalParameters(minimum_frames=3),
-    '5 frames in a row': TemporalParameters(minimum_frames=5),
+}
+REFINEMENTS = {
+    **{n: RefinementParameters(temporal, ids=False) for n, temporal in SETTINGS.items()},
+    **{
+        f'{count} frames in a row': RefinementParameters(
+            tracking=TrackingParameters(count), ids=False
+        )
+        for count in (2, 3, 5)
+    },
 }
 _SMALLEST = 64  # pixels of an obstacle that has to be found
 _FOUND = 0.25
@@ -70,17 +79,17 @@ class Clip:
     scores: list[NDArray[np.float32]]
 
     def masks(
-        self, parameters: TemporalParameters, threshold: float
+        self, parameters: RefinementParameters, threshold: float
     ) -> tuple[list[NDArray[np.bool_]], list[float]]:
         """Return the obstacle masks with a filter, and its seconds for each frame."""
-        steady, masks, seconds = TemporalFilter(), [], []
+        steady, masks, seconds = Refiner(), [], []
+        config = DetectorConfig(obstacle_threshold=threshold)
         for frame, score in zip(self.frames, self.scores, strict=True):
             start = time.perf_counter()
-            result = steady.apply(
-                score, frame.image, round(frame.stamp * 1e9), threshold, parameters
-            )
+            detection = Detection(frame.image, torch.from_numpy(score), config, {})
+            mask = steady.apply(detection, round(frame.stamp * 1e9), parameters).mask
             seconds.append(time.perf_counter() - start)
-            masks.append(result > threshold)
+            masks.append(mask > 0)
         return masks, seconds
 
     def found(self, masks: list[NDArray[np.bool_]]) -> list[int | None]:
@@ -123,7 +132,7 @@ def main() -> int:
             clip.frames.append(frame)
             clip.scores.append(detector.detect([frame.image])[0].score)
         clips.append(clip)
-    results = {name: evaluate(clips, p, threshold) for name, p in SETTINGS.items()}
+    results = {name: evaluate(clips, p, threshold) for name, p in REFINEMENTS.items()}
     report = {
         'checkpoint': arguments.checkpoint,
         'clips': arguments.clips,
@@ -147,7 +156,7 @@ def main() -> int:
 
 
 def evaluate(
-    clips: list[Clip], parameters: TemporalParameters, threshold: float
+    clips: list[Clip], parameters: RefinementParameters, threshold: float
 ) -> dict[str, Any]:
     """Return the figures of one filter over all clips."""
     flips = steady_pixels = blinks = frames = 0
@@ -170,7 +179,7 @@ def evaluate(
                 steady_pixels += int(same.sum())
             if 0 < i < len(masks) - 1:
                 blinks += count_blinks(mask, masks[i - 1] | masks[i + 1])
-        plain, _ = clip.masks(SETTINGS['none'], threshold)
+        plain, _ = clip.masks(REFINEMENTS['none'], threshold)
         for with_it, without in zip(clip.found(masks), clip.found(plain), strict=True):
             if without is not None and with_it is None:
                 missed += 1

@@ -281,8 +281,8 @@ def _color(
     return Message(kind, {'r': r, 'g': g, 'b': b, 'a': a})
 
 
-# Of packages that readers of bags need not have; a bag carries them along. vision_msgs 4
-# (Apache-2.0) and foxglove_msgs (MIT), as published.
+# Of packages that readers of bags need not have; a bag carries them along. vision_msgs 4.1
+# (Apache-2.0) and foxglove_msgs (MIT), as published; tests compare them with copies of the files.
 DEFINITIONS: Final = {
     'vision_msgs/msg/Point2D': 'float64 x\nfloat64 y\n',
     'vision_msgs/msg/Pose2D': 'vision_msgs/Point2D position\nfloat64 theta\n',
@@ -309,8 +309,8 @@ DEFINITIONS: Final = {
         'float64 thickness\nfoxglove_msgs/Color fill_color\nfoxglove_msgs/Color outline_color\n'
     ),
     'foxglove_msgs/msg/PointsAnnotation': (
-        'uint8 UNKNOWN=0\nuint8 POINTS=1\nuint8 LINE_LOOP=2\nuint8 LINE_STRIP=3\n'
-        'uint8 LINE_LIST=4\nbuiltin_interfaces/Time timestamp\nuint8 type\n'
+        'builtin_interfaces/Time timestamp\nuint8 UNKNOWN=0\nuint8 POINTS=1\n'
+        'uint8 LINE_LOOP=2\nuint8 LINE_STRIP=3\nuint8 LINE_LIST=4\nuint8 type\n'
         'foxglove_msgs/Point2[] points\nfoxglove_msgs/Color outline_color\n'
         'foxglove_msgs/Color[] outline_colors\nfoxglove_msgs/Color fill_color\n'
         'float64 thickness\n'

@@ -205,19 +205,19 @@ class NodeParameters(BaseModel):
         step=2,
     )
     temporal_max_gap: Annotated[Double, Field(ge=0.001, le=3600.0)] = _row(
-        'Seconds between two frames from which on filters start anew.',
+        'Seconds between two frames from which on filters and new obstacles start anew.',
         1.0,
         live=True,
         unit='s',
     )
     minimum_obstacle_frames: Annotated[int, Field(ge=1, le=255)] = _row(
-        'Frames in a row in which an obstacle must be before it is reported; 1: at once.',
+        'Frames in a row in which the tracker must find an obstacle to report it; 1: at once.',
         1,
         live=True,
         unit='frames',
     )
     track_obstacles: bool = _row(
-        'Follow obstacles from frame to frame, so that their ids last.',
+        'Give obstacles ids that last from frame to frame.',
         True,
         live=True,
     )

@@ -189,7 +189,6 @@ def temporal_parameters(values: Mapping[str, Any]) -> TemporalParameters:
         weight=values['temporal_weight'],
         window=values['temporal_window'],
         max_gap=values['temporal_max_gap'],
-        minimum_frames=values['minimum_obstacle_frames'],
     )
 
 
@@ -200,11 +199,10 @@ def refinement_parameters(values: Mapping[str, Any]) -> RefinementParameters:
         MaskomalyError: a value is out of range.
 
     """
-    # Obstacles that were not there often enough are held back before they are followed.
-    tracking = TrackingParameters(patience=values['track_patience'])
-    return RefinementParameters(
-        temporal_parameters(values), tracking if values['track_obstacles'] else None
+    tracking = TrackingParameters(
+        values['minimum_obstacle_frames'], values['track_patience'], values['temporal_max_gap']
     )
+    return RefinementParameters(temporal_parameters(values), tracking, values['track_obstacles'])
 
 
 def locator_parameters(values: Mapping[str, Any]) -> LocatorParameters:

@@ -58,7 +58,6 @@ from maskomaly_ros.parameters import (
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
 from maskomaly_ros.refinement.regions import Region
-from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scoring import ScoringParameters, score_map
 from maskomaly_ros.topics import absolute_topic
 
@@ -213,7 +212,7 @@ class CountingRules:
         """Return the rules for the provenance of a threshold."""
         return {
             'minimum_obstacle_area': self.minimum_area,
-            'minimum_obstacle_frames': self.refinement.temporal.minimum_frames,
+            'minimum_obstacle_frames': self.refinement.tracking.minimum_frames,
             'temporal_filter': self.refinement.temporal.filter,
             'regions': self.region.sha256[:16] if self.region else 'none',
         }
@@ -227,8 +226,7 @@ class CountingRules:
     @property
     def of_scores(self) -> CountingRules:
         """What is done with scores, whatever the threshold."""
-        temporal = replace(self.refinement.temporal, minimum_frames=1)
-        return replace(self, refinement=RefinementParameters(temporal, None))
+        return replace(self, refinement=RefinementParameters(self.refinement.temporal, ids=False))
 
 
 @dataclass(frozen=True)
@@ -480,8 +478,7 @@ class _Counter:
         self._config = DetectorConfig(
             obstacle_threshold=threshold, minimum_obstacle_area=rules.minimum_area
         )
-        tracking = rules.refinement.tracking or TrackingParameters()
-        self._parameters = replace(rules.refinement, tracking=tracking if over_time else None)
+        self._parameters = replace(rules.refinement, ids=over_time)
         self._refiner = Refiner(rules.region)
         self._over_time = over_time
 
@@ -537,7 +534,7 @@ class _KeptFrames:
         self._folder = folder
         self._parameters = rules.of_scores.refinement
         self._refiner = Refiner(rules.region)
-        self._with_images = with_images or rules.refinement.temporal.minimum_frames > 1
+        self._with_images = with_images or rules.refinement.holds_back
         self._occurs = np.zeros(1 << 16, bool)
         self._frames: list[tuple[int, tuple[int, ...]]] = []
 

@@ -50,6 +50,7 @@ POINT: Final = np.dtype(
 _STEP_PIXELS, _STEP_SHARE = 2.0, 0.15
 _SIGMAS = 4.0
 _NEAR_SHARE = 0.02  # of the pixels with depth, those that may be wrong
+_MOST_PIXELS = 30_000  # of one obstacle that become points of depth; no costmap tells more apart
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class Locator:
         Args:
             components: of a mask as large as the pictures of the camera.
             depth: metres along the optical axis, float32 [H, W], NaN where unknown; None puts the
-                contact line on the ground.
+                contact line on the ground. Each pixel of an obstacle becomes a point; of one with
+                more than 30,000, those of every n-th row and column, as few as bring it below.
 
         Raises:
             MaskomalyError: there is neither a pose nor depth.
@@ -185,6 +187,9 @@ class Locator:
         owner = components.owner[labels.ravel()[pixels]]
         width = self.camera.size[1]
         rows, columns = np.divmod(pixels, labels.shape[1])
+        thinned = _thinned(components, owner, rows, columns)
+        if thinned is not None:
+            owner, rows, columns = owner[thinned], rows[thinned], columns[thinned]
         flat = (rows + components.top) * width + columns + components.left
         along = depth.ravel()[flat]
         known = (owner >= 0) & (along > 0)
@@ -202,6 +207,18 @@ class Locator:
             ranges[good],
             np.full(int(good.sum()), np.nan),
         )
+
+
+def _thinned(
+    components: Components, owner: NDArray[np.intp], rows: NDArray[Any], columns: NDArray[Any]
+) -> NDArray[np.bool_] | None:
+    """Return which pixels of large obstacles are enough; None where all are few."""
+    areas = np.array([*(o.area for o in components.obstacles), 0])  # the last one is of none
+    if areas.max() <= _MOST_PIXELS:
+        return None
+    step = np.ceil(np.sqrt(areas / _MOST_PIXELS)).astype(np.intp)
+    step = np.maximum(step, 1)[owner]
+    return np.asarray((rows % step == 0) & (columns % step == 0))
 
 
 def _angle(a: Floats, b: Floats) -> Floats:

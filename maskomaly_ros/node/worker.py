@@ -71,7 +71,7 @@ class Camera:
         wanted = self.outputs.wanted
         refinement = settings.refinement
         if not wanted & NEED_IDS:
-            refinement = replace(refinement, tracking=None)
+            refinement = replace(refinement, ids=False)
         stamp = header.stamp.sec * 10**9 + header.stamp.nanosec
         detection = self.refiner.apply(detection, stamp, refinement)
         located = None

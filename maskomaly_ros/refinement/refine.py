@@ -20,15 +20,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import SceneWatch, TemporalFilter, TemporalParameters
 from maskomaly_ros.refinement.tracking import Tracker, TrackingParameters
 
 _TRACKER = 'tracker '
-_SCENE = 'tracker scene'
+_SCENE = 'scene '
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,29 @@ class RefinementParameters:
 
     Attributes:
         temporal: how score maps are steadied.
-        tracking: how obstacles are followed; None gives them no ids.
+        tracking: how obstacles are followed, and how often they must be there to be reported.
+        ids: give obstacles the ids that the tracker has for them.
 
     """
 
     temporal: TemporalParameters = field(default_factory=TemporalParameters)
-    tracking: TrackingParameters | None = field(default_factory=TrackingParameters)
+    tracking: TrackingParameters = field(default_factory=TrackingParameters)
+    ids: bool = True
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether an obstacle is reported only after a number of frames."""
+        return self.tracking.minimum_frames > 1
+
+    @property
+    def follows(self) -> bool:
+        """Whether obstacles are followed from frame to frame."""
+        return self.ids or self.holds_back
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a result depends on frames before."""
+        return self.follows or not self.temporal.is_off
 
 
 class Refiner:
@@ -70,7 +89,10 @@ class Refiner:
     ) -> Detection:
         """Return the refined detection in the next frame.
 
-        Its score is confined to the region and steadied, and its obstacles have ids.
+        Its score is confined to the region and steadied, and its obstacles have ids. Obstacles
+        that were not there in enough frames, and what is too small to be one, have their score
+        lowered to the threshold, so that mask and obstacles leave them out and the heatmap still
+        hints at them.
 
         Args:
             detection: in the next frame of the camera.
@@ -81,38 +103,39 @@ class Refiner:
             MaskomalyError: the region does not fit the frame.
 
         """
-        temporal, tracking = parameters.temporal, parameters.tracking
+        temporal = parameters.temporal
         if self.region or not temporal.is_off:  # else the score stays where it was computed
             score = self._filter.apply(
                 self.region.apply(detection.score),
                 detection.frame,
                 stamp,
-                detection.config.obstacle_threshold,
                 temporal,
             )
             if score is not detection.score:
                 detection = detection.with_score(score)
-        if tracking is None:
+        if not parameters.follows:
             return detection
-        self._tracker.parameters = tracking
+        self._tracker.parameters = parameters.tracking
         components = detection.components
         tracks = self._tracker.update(
             components.obstacles,
             stamp,
             is_new_scene=self._scenes.is_cut(detection.frame, temporal.cut),
         )
-        followed = tuple(
-            replace(obstacle, id=track.id)
-            for obstacle, track in zip(components.obstacles, tracks, strict=True)
-        )
-        return detection.with_components(replace(components, obstacles=followed))
+        followed: list[Obstacle | None] = [
+            None if track.id is None else replace(o, id=track.id if parameters.ids else None)
+            for o, track in zip(components.obstacles, tracks, strict=True)
+        ]
+        known = components.chosen(followed)
+        if parameters.holds_back:
+            detection = _without_others(detection, known)
+        return detection.with_components(known)
 
     def save(self) -> dict[str, NDArray[Any]]:
         """Return what it remembers of the frames so far, for `restore`."""
         kept = self._filter.save()
         kept |= {f'{_TRACKER}{name}': value for name, value in self._tracker.save().items()}
-        if self._scenes.thumbnail is not None:
-            kept[_SCENE] = self._scenes.thumbnail
+        kept |= {f'{_SCENE}{name}': value for name, value in self._scenes.save().items()}
         return kept
 
     def restore(self, kept: Mapping[str, NDArray[Any]], parameters: RefinementParameters) -> None:
@@ -123,7 +146,24 @@ class Refiner:
 
         """
         self._filter.restore(kept, parameters.temporal)
-        self._tracker.restore(
-            {n.removeprefix(_TRACKER): v for n, v in kept.items() if n.startswith(_TRACKER)}
-        )
-        self._scenes.thumbnail = kept.get(_SCENE)
+        self._tracker.restore(_named(kept, _TRACKER))
+        self._scenes.restore(_named(kept, _SCENE))
+
+
+def _named(kept: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {n.removeprefix(prefix): v for n, v in kept.items() if n.startswith(prefix)}
+
+
+def _without_others(detection: Detection, reported: Components) -> Detection:
+    """Return the detection with the score of all other components lowered to the threshold."""
+    labels = reported.labels
+    other = (reported.owner < 0)[labels] & (labels > 0)
+    if not other.any():
+        return detection
+    score = detection.score.copy()
+    rows, columns = labels.shape
+    part = score[reported.top : reported.top + rows, reported.left : reported.left + columns]
+    # Rounding must not lift it above the threshold.
+    threshold = np.float32(detection.config.obstacle_threshold)
+    part[other] = np.nextafter(threshold, np.float32(0))
+    return detection.with_score(score)

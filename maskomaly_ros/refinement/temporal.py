@@ -15,8 +15,8 @@
 """Score maps that are steady over time, for one camera; off unless asked for.
 
 A network judges each frame by itself, so that scores flicker. A filter over the last maps steadies
-them, and an obstacle can be held back until it was there in several frames in a row. Both cost
-latency, and blur what moves fast through the picture: docs/operations.md has the figures.
+them. It costs latency, and blurs what moves fast through the picture: docs/operations.md has the
+figures.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ from maskomaly_ros.errors import MaskomalyError
 FILTERS = ('none', 'exponential', 'median')
 
 _THUMBNAIL = (64, 36)
-# Of the width of the frame: how far an obstacle may move between frames and still be the same.
-_REACH = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,6 @@ class TemporalParameters:
         filter: `none`; `exponential`, the running mean; or `median`, of the last maps.
         weight: of the newest map in the running mean, in (0, 1]; 1 forgets all others.
         window: maps that the median is of, odd; half of it, rounded down, is its delay in frames.
-        minimum_frames: frames in a row in which an obstacle must be to be reported; 1 reports at
-            once.
         max_gap: seconds between frames from which on they have nothing to do with each other.
         cut: mean difference of the brightness of two frames, 0 to 1, that counts as a cut.
 
@@ -57,7 +53,6 @@ class TemporalParameters:
     filter: str = 'none'
     weight: float = 0.5
     window: int = 3
-    minimum_frames: int = 1
     max_gap: float = 1.0
     cut: float = 0.25
 
@@ -71,8 +66,6 @@ class TemporalParameters:
             raise MaskomalyError(f'temporal weight {self.weight} is out of range: above 0, to 1')
         if self.window not in (3, 5, 7):
             raise MaskomalyError(f'temporal window {self.window} is out of range: 3, 5 or 7')
-        if not 1 <= self.minimum_frames <= 255:
-            raise MaskomalyError(f'minimum_frames {self.minimum_frames} is out of range: 1 to 255')
         if not self.max_gap > 0.0:
             raise MaskomalyError(f'temporal max_gap {self.max_gap} must be above 0 seconds')
         if not 0.0 < self.cut <= 1.0:
@@ -81,14 +74,26 @@ class TemporalParameters:
     @property
     def is_off(self) -> bool:
         """Whether maps pass as they are."""
-        return self.filter == 'none' and self.minimum_frames == 1
+        return self.filter == 'none'
 
 
 class SceneWatch:
     """Notices cuts: pictures of one camera that have nothing to do with the one before."""
 
     def __init__(self) -> None:
-        self.thumbnail: NDArray[np.uint8] | None = None
+        self._thumbnail: NDArray[np.uint8] | None = None
+        self._size: tuple[int, ...] = ()
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return what it remembers of the last picture, for `restore`."""
+        if self._thumbnail is None:
+            return {}
+        return {'thumbnail': self._thumbnail, 'size': np.array(self._size, np.int64)}
+
+    def restore(self, kept: Mapping[str, NDArray[Any]]) -> None:
+        """Go on where another one was saved."""
+        self._thumbnail = kept.get('thumbnail')
+        self._size = tuple(kept['size'].tolist()) if 'size' in kept else ()
 
     def is_cut(self, frame: NDArray[np.uint8], cut: float) -> bool:
         """Take the next frame, RGB uint8 [H, W, 3]; return whether it begins a new scene.
@@ -102,10 +107,11 @@ class SceneWatch:
         sparse = np.ascontiguousarray(frame[:: max(1, frame.shape[0] // 144), ::4])
         grey = cv2.cvtColor(sparse, cv2.COLOR_RGB2GRAY)
         small = cv2.resize(grey, _THUMBNAIL, interpolation=cv2.INTER_AREA)
-        before, self.thumbnail = self.thumbnail, np.asarray(small, np.uint8)
-        if before is None:
+        before, self._thumbnail = self._thumbnail, np.asarray(small, np.uint8)
+        size, self._size = self._size, frame.shape[:2]
+        if before is None or size != self._size:
             return True
-        difference = np.abs(self.thumbnail.astype(np.int16) - before).mean() / 255
+        difference = np.abs(self._thumbnail.astype(np.int16) - before).mean() / 255
         return bool(difference > cut)
 
 
@@ -126,21 +132,19 @@ class TemporalFilter:
         self._scenes = SceneWatch()
         self._mean: NDArray[np.float32] | None = None
         self._maps: deque[NDArray[np.float32]] = deque()
-        self._ages: NDArray[np.uint8] | None = None
 
     def save(self) -> dict[str, NDArray[Any]]:
         """Return what it remembers of the frames so far, for `restore`."""
-        kept: dict[str, Any] = {'stamp': self._stamp, 'thumbnail': self._scenes.thumbnail}
-        kept |= {'mean': self._mean, 'ages': self._ages}
-        kept |= {f'map{i}': score for i, score in enumerate(self._maps)}
+        kept: dict[str, Any] = {'stamp': self._stamp, **self._scenes.save()}
+        kept |= {'mean': self._mean, **{f'map{i}': m for i, m in enumerate(self._maps)}}
         return {name: np.asarray(value) for name, value in kept.items() if value is not None}
 
     def restore(self, kept: Mapping[str, NDArray[Any]], parameters: TemporalParameters) -> None:
         """Go on where another filter with the same parameters was saved."""
         self._parameters = parameters
         self._stamp = int(kept['stamp']) if 'stamp' in kept else None
-        self._scenes.thumbnail, self._mean = kept.get('thumbnail'), kept.get('mean')
-        self._ages = kept.get('ages')
+        self._scenes.restore(kept)
+        self._mean = kept['mean'].copy() if 'mean' in kept else None
         count = sum(1 for name in kept if name.startswith('map'))
         self._maps = deque(kept[f'map{i}'] for i in range(count))
 
@@ -149,19 +153,14 @@ class TemporalFilter:
         score: NDArray[np.float32],
         frame: NDArray[np.uint8],
         stamp: int,
-        threshold: float,
         parameters: TemporalParameters,
     ) -> NDArray[np.float32]:
         """Return the steadied score map of the next frame.
-
-        Obstacles that were not there often enough have their score lowered to the threshold, so
-        that mask and obstacles leave them out, and the heatmap still hints at them.
 
         Args:
             score: float32 [H, W]; left as it is.
             frame: RGB uint8 [H, W, 3], to notice cuts.
             stamp: of the frame, in nanoseconds.
-            threshold: score above which a pixel is an obstacle.
             parameters: may differ from those of the last call.
 
         Returns:
@@ -173,31 +172,20 @@ class TemporalFilter:
             self.reset()
         if parameters.is_off:
             return score
-        if self._is_new_scene(score, frame, stamp):
+        if self._is_new_scene(frame, stamp):
             scenes = self._scenes
             self.reset()
             self._scenes = scenes
         self._stamp = stamp
         if parameters.filter == 'exponential':
-            score = self._running_mean(score)
-        elif parameters.filter == 'median':
-            score = self._median(score)
-        if parameters.minimum_frames > 1:
-            score = self._hold_back(score, threshold)
-        return score
+            return self._running_mean(score)
+        return self._median(score)
 
-    def _is_new_scene(
-        self, score: NDArray[np.float32], frame: NDArray[np.uint8], stamp: int
-    ) -> bool:
+    def _is_new_scene(self, frame: NDArray[np.uint8], stamp: int) -> bool:
         is_cut = self._scenes.is_cut(frame, self._parameters.cut)
         if self._stamp is None:
             return True
-        sizes = [m.shape for m in (self._mean, self._ages, *list(self._maps)[:1]) if m is not None]
-        return bool(
-            is_cut
-            or any(size != score.shape for size in sizes)
-            or not 0 <= stamp - self._stamp <= self._parameters.max_gap * 1e9
-        )
+        return is_cut or not 0 <= stamp - self._stamp <= self._parameters.max_gap * 1e9
 
     def _running_mean(self, score: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._mean is None:
@@ -221,28 +209,3 @@ class TemporalFilter:
                 maps[i + 1] = np.maximum(maps[i], maps[i + 1])
                 maps[i] = low
         return maps[len(maps) // 2]
-
-    def _hold_back(self, score: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
-        """Lower the score of obstacles that have not yet been there often enough."""
-        mask = (score > threshold).astype(np.uint8)
-        count, components = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_32S)
-        labels = np.asarray(components, np.int32)
-        ages = np.zeros(count, np.uint8)
-        where = np.flatnonzero(mask)
-        found = labels.ravel()[where]
-        if self._ages is not None:
-            reach = max(1, round(_REACH * score.shape[1]))
-            around = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-            before = cv2.dilate(self._ages, around).ravel()[where]
-            np.maximum.at(ages, found, before)
-        ages = np.minimum(ages, 254) + 1
-        ages[0] = 0
-        self._ages = np.zeros(score.shape, np.uint8)
-        self._ages.ravel()[where] = ages[found]
-        young = where[ages[found] < self._parameters.minimum_frames]
-        if not young.size:
-            return score
-        result = np.array(score, np.float32)
-        # Rounding must not lift it above the threshold.
-        result.ravel()[young] = float(np.nextafter(np.float32(threshold), np.float32(0)))
-        return result

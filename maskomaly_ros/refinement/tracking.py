@@ -57,11 +57,13 @@ class TrackingParameters:
         minimum_frames: frames in a row in which an obstacle must be before it has an id; 1 gives
             it at once.
         patience: seconds for which an obstacle that has an id may be out of sight.
+        max_gap: seconds between two frames that still follow each other.
 
     """
 
     minimum_frames: int = 1
     patience: float = 1.0
+    max_gap: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -69,6 +71,13 @@ class TrackingParameters:
             raise MaskomalyError(f'minimum_frames {self.minimum_frames} is out of range: 1 to 255')
         if not 0.0 <= self.patience <= 3600.0:
             raise MaskomalyError(f'patience {self.patience} is out of range: 0 to 3600 seconds')
+        if not 0.0 < self.max_gap <= 3600.0:
+            raise MaskomalyError(f'max_gap {self.max_gap} is out of range: above 0, to 3600 s')
+
+    @property
+    def longest_gap(self) -> float:
+        """Seconds after which an obstacle that was not seen again is over in any case."""
+        return max(self.patience, self.max_gap)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,8 @@ class Tracker:
         """Take the obstacles of the next frame.
 
         Tracks end where the stamp lies before that of the last frame, and where it lies more
-        than the patience after the frame in which an obstacle was last seen.
+        than the patience after the frame in which an obstacle was last seen; one that was in the
+        last frame stays for `max_gap` even where the patience is shorter.
 
         Args:
             obstacles: of the frame, in any order.
@@ -141,8 +151,11 @@ class Tracker:
         self._stamp = stamp
         if is_new_scene or step < 0:
             self.reset()
+        before = self._now
         self._now += step if step > 0 else _UNSTAMPED
-        self._drop((self._now - self._last) / 1e9 <= self.parameters.patience)
+        gap = (self._now - self._last) / 1e9
+        follows = (self._last == before) & (gap <= self.parameters.max_gap)
+        self._drop(follows | ((self._ids > 0) & (gap <= self.parameters.patience)))
         boxes = _boxes(obstacles)
         rows, found = self._match(boxes)
         self._move_on(rows, boxes[found])
@@ -184,9 +197,8 @@ class Tracker:
         """
         self._next_id, self._now, *stamp = (int(value) for value in kept['clock'])
         self._stamp = stamp[0] if stamp else None
-        self._boxes, self._velocities = kept['boxes'], kept['velocities']
-        self._ids, self._frames = kept['ids'], kept['frames']
-        self._first, self._last = kept['first'], kept['last']
+        for name in ('boxes', 'velocities', 'ids', 'frames', 'first', 'last'):
+            setattr(self, f'_{name}', kept[name].copy())  # the other tracker may go on, too
 
     def _match(self, boxes: Boxes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return rows of tracks and indices of the boxes that continue them."""

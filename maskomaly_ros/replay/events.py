@@ -67,8 +67,11 @@ class Event:
 
 def events_of(journal: Journal) -> Iterator[Event]:
     """Return the events of a replay, with the patience that it had."""
-    patience = journal.identity.get('parameters', {}).get('track_patience', 1.0)
-    return find_events(journal.frames(), parameters=TrackingParameters(patience=patience))
+    values = journal.identity.get('parameters', {})
+    parameters = TrackingParameters(
+        patience=values.get('track_patience', 1.0), max_gap=values.get('temporal_max_gap', 1.0)
+    )
+    return find_events(journal.frames(), parameters=parameters)
 
 
 def find_events(
@@ -80,7 +83,7 @@ def find_events(
     """Follow obstacles from frame to frame, camera by camera.
 
     An event is what one id belongs to: it ends where its obstacle is last seen, and goes on over
-    gaps no longer than the patience. Obstacles without ids are followed here.
+    gaps for as long as the tracker may give its id again. Obstacles without ids are followed here.
 
     Args:
         frames: of any number of cameras, in the order in which they were recorded. Where the
@@ -116,7 +119,7 @@ class EventFollower:
 
     def __init__(self, parameters: TrackingParameters) -> None:
         self.open: dict[int, Event] = {}
-        self._patience_ns = parameters.patience * 1e9
+        self._longest_gap_ns = parameters.longest_gap * 1e9
         self._tracker = Tracker(parameters)
         self._last_ns: int | None = None
 
@@ -143,7 +146,7 @@ class EventFollower:
         over = [
             number
             for number, event in self.open.items()
-            if jumped_back or stamp_ns - event.end_ns > self._patience_ns
+            if jumped_back or stamp_ns - event.end_ns > self._longest_gap_ns
         ]
         for number in over:
             yield self.open.pop(number)

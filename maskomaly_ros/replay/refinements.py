@@ -84,7 +84,7 @@ class Refinements:
     @property
     def _remember(self) -> bool:
         """Whether what comes depends on frames before."""
-        return self._parameters.tracking is not None or not self._parameters.temporal.is_off
+        return self._parameters.remembers
 
     def check(self, camera: str, frame: SourceFrame) -> None:
         """Raise MaskomalyError where the region of a camera does not fit a frame."""

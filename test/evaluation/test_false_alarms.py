@@ -42,6 +42,7 @@ from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
 from maskomaly_ros.refinement.regions import Region
 from maskomaly_ros.refinement.temporal import TemporalParameters
+from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.scoring import ScoringParameters
 
 SECOND = 1_000_000_000
@@ -140,7 +141,7 @@ def test_known_scores_give_the_exact_threshold(rate, area, left_out, found):
 
 def test_obstacles_must_be_there_for_several_frames():
     frames = drive(BLOBS)
-    rules = steadied(minimum_frames=4)
+    rules = CountingRules(refinement=RefinementParameters(tracking=TrackingParameters(4)))
     found = find_threshold(frames, FalseAlarmRate(1, 'minute'), rules, before=0.05)
     assert found.found_before == 3  # those of 5, 20 and 10 frames
     assert found.threshold == pytest.approx(0.6, abs=STEP)
@@ -256,8 +257,8 @@ def test_rules_are_those_of_a_parameter_file():
     }
     rules = CountingRules.of_parameters(given, '/rear/image_raw')
     assert rules.minimum_area == 30
-    temporal = rules.refinement.temporal
-    assert (temporal.minimum_frames, temporal.filter) == (3, 'median')
+    refinement = rules.refinement
+    assert (refinement.tracking.minimum_frames, refinement.temporal.filter) == (3, 'median')
     assert rules.region.sha256 == Region('0,0 5,0 5,5').sha256
     for topic in ('', '/left/image_raw'):
         with pytest.raises(MaskomalyError, match='belong to camera_topics /front/image_raw, /rea'):

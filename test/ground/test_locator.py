@@ -295,6 +295,20 @@ def test_depth_puts_every_pixel_into_space() -> None:
         assert obstacle.range_stddev is None
 
 
+def test_large_obstacles_are_thinned_evenly_and_small_ones_are_not() -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    mask[100:500, 100:500] = 255  # 160,000 pixels
+    mask[600:603, 1:8] = 255
+    depth = np.full(SIZE, 8.0, np.float32)
+    located = Locator(CAMERA, None, FAR).locate(components(mask), depth)
+    counts = np.bincount(located.owner).tolist()
+    assert counts == [134**2, 21], 'every third row and column, and every pixel'
+    corners = CAMERA.project(located.footprint(0))
+    np.testing.assert_allclose(corners.min(axis=0), 100, atol=3)
+    np.testing.assert_allclose(corners.max(axis=0), 499, atol=3)
+    assert all(o.range is not None for o in located.obstacles)
+
+
 def test_without_pose_and_depth_there_is_no_place() -> None:
     with pytest.raises(MaskomalyError, match='neither'):
         Locator(CAMERA, None).locate(components(np.zeros(SIZE, np.uint8)))

@@ -884,7 +884,7 @@ def test_scores_are_steadied_for_each_camera_when_asked_for(ros: Any) -> None:
         return bool(pixels(masks[side].messages[-1]).any())
 
     assert [result(0), result(1), result(0), result(1)] == [False, False, True, True]
-    assert [result(0, red=False), result(0), result(0)] == [False, False, True]
+    assert [result(0, red=False), result(0)] == [False, True], 'it may be out of sight by now'
     assert result(1), 'undisturbed by the other camera'
     assert set_parameters(ros, minimum_obstacle_frames=1, temporal_filter='median') == ''
     assert [result(0), result(0), result(0, red=False)] == [True, True, True], 'two of three'

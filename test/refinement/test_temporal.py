@@ -25,7 +25,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.obstacles import obstacle_mask
 from maskomaly_ros.refinement.temporal import TemporalFilter, TemporalParameters
 
 SIZE = (36, 64)
@@ -45,14 +44,13 @@ class Camera:
         self,
         score: float | NDArray[np.float32],
         frame: NDArray[np.uint8] = GREY,
-        threshold: float = 0.5,
         after: float = 0.1,
     ) -> NDArray[np.float32]:
         self.stamp += round(after * SECOND)
         if isinstance(score, float):
             score = np.full(frame.shape[:2], score, np.float32)
         before = score.copy()
-        result = self.filter.apply(score, frame, self.stamp, threshold, self.parameters)
+        result = self.filter.apply(score, frame, self.stamp, self.parameters)
         np.testing.assert_array_equal(score, before, 'what is given is left alone')
         return result
 
@@ -94,17 +92,15 @@ def test_a_median_takes_each_pixel_by_itself() -> None:
     np.testing.assert_array_equal(results[8], np.median(maps[4:9], axis=0))
 
 
-@pytest.mark.parametrize('name', ['exponential', 'median', 'minimum_frames'])
+@pytest.mark.parametrize('name', ['exponential', 'median'])
 @pytest.mark.parametrize('what', ['gap', 'back', 'cut', 'size', 'parameters', 'reset'])
 def test_it_starts_anew(name: str, what: str) -> None:
-    parameters: dict[str, Any] = (
-        {'minimum_frames': 3} if name == 'minimum_frames' else {'filter': name}
-    )
+    parameters: dict[str, Any] = {'filter': name}
     camera, fresh = Camera(**parameters), Camera(**parameters)
     frame, after = GREY, 0.1
     for _ in range(4):
         camera.see(1.0)
-    assert (camera.see(0.9) > 0.9).all() or name == 'minimum_frames'
+    assert (camera.see(0.9) > 0.9).all()
     if what == 'gap':
         after = 1.1
     elif what == 'back':
@@ -130,44 +126,6 @@ def test_stamps_that_stand_still_are_no_jump() -> None:
     assert (got == 1.0).all()
 
 
-def box(x: int, score: float = 1.0) -> NDArray[np.float32]:
-    result = np.zeros(SIZE, np.float32)
-    result[10:16, x : x + 5] = score
-    return result
-
-
-@pytest.mark.parametrize('threshold', [0.0, 0.1, 0.3, 0.5, 0.7, 0.9])
-def test_an_obstacle_is_reported_in_its_nth_frame(threshold: float) -> None:
-    camera = Camera(minimum_frames=3)
-    for number in range(1, 6):
-        score = box(50)
-        if number % 2:  # this one is not there often enough
-            score += box(10)
-        got = obstacle_mask(camera.see(score, threshold=threshold), threshold)
-        expected = box(50) > 0 if number >= 3 else np.zeros(SIZE, bool)
-        np.testing.assert_array_equal(got > 0, expected)
-
-
-def test_an_obstacle_that_drifts_stays_the_same_and_one_that_was_gone_starts_anew() -> None:
-    camera = Camera(minimum_frames=2)
-    assert not (camera.see(box(10)) > 0.5).any()
-    for x in range(15, 40, 5):  # its new left edge touches where its right edge was
-        assert (camera.see(box(x)) > 0.5).sum() == 30
-    assert not (camera.see(0.0) > 0.5).any()
-    held = camera.see(box(35))
-    assert not (held > 0.5).any()
-    assert (held[10:16, 35:40] > 0.49).all(), 'the heatmap still shows it'
-    assert (camera.see(box(35)) > 0.5).any()
-
-
-def test_ages_do_not_overflow() -> None:
-    camera = Camera(minimum_frames=255)
-    for _ in range(254):
-        assert not (camera.see(box(5)) > 0.5).any()
-    for _ in range(10):
-        assert (camera.see(box(5)) > 0.5).any()
-
-
 @pytest.mark.parametrize(
     ('changes', 'words'),
     [
@@ -176,8 +134,6 @@ def test_ages_do_not_overflow() -> None:
         ({'weight': 1.5}, 'weight 1.5'),
         ({'weight': float('nan')}, 'nan'),
         ({'window': 4}, 'window 4'),
-        ({'minimum_frames': 0}, 'minimum_frames 0'),
-        ({'minimum_frames': 256}, 'minimum_frames 256'),
         ({'max_gap': 0.0}, 'max_gap'),
         ({'cut': 0.0}, 'cut'),
     ],
