@@ -15,6 +15,7 @@ MINUTES = 30
 # What the environment has to hold; it grows from one to the next.
 STAGE = test
 demo: STAGE = demo
+docs: STAGE = docs
 SEED = 1
 
 # Busy waiting of torch's threads starves the other processes of a small machine.
@@ -28,7 +29,7 @@ run = $(check_python) && \
 check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
 
-.PHONY: help demo test test-fast test-oldest lint fuzz soak audit venv clean distclean
+.PHONY: help demo test test-fast test-oldest lint docs fuzz soak audit venv clean distclean
 
 help:  ## Print this
 	@echo 'Usage: make TARGET [NAME=value ...]'
@@ -64,6 +65,10 @@ lint:  ## Check style, types and which part imports which
 	@$(run) -m ruff format --check
 	@$(run) -m mypy
 	@$(run) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+
+docs:  ## Build the documentation in build/docs; a warning or a link that leads nowhere fails
+	@$(run) -m sphinx -b html --fail-on-warning --keep-going --quiet docs build/docs
+	@echo 'Open build/docs/index.html'
 
 fuzz:  ## Fuzz what reads foreign data, with new examples until MINUTES are over
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \

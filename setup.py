@@ -112,6 +112,7 @@ EXTRAS = {
         'selenium',  # opens the HTML pages in Chromium where that is installed
         'triton; platform_machine == "x86_64"',  # its interpreter runs kernels on a CPU
     ],
+    'docs': ['myst-parser', 'sphinx', 'sphinx-rtd-theme'],
     'dev': ['import-linter', 'mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
 }
 

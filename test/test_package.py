@@ -127,7 +127,7 @@ def requirement_names(requirements: list[str]) -> set[str]:
 
 @pytest.mark.parametrize(
     'path',
-    [ROOT / 'setup.py', *modules(NAME, 'launch', 'test', 'tools', 'benchmarks')],
+    [ROOT / 'setup.py', *modules(NAME, 'launch', 'test', 'tools', 'benchmarks', 'docs')],
     ids=name_of,
 )
 def test_every_module_begins_with_the_licence(path: Path) -> None:

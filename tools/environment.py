@@ -17,7 +17,8 @@
 The environment is made where it is missing. It is kept outside the checkout under a name that
 depends on what was asked for, so that a second run, and another clone, find it ready. It holds
 the requirements only; the package itself is used from the checkout. It grows in stages: what the
-demonstration needs comes first, and what tests and linters need is added when they are first run.
+demonstration needs comes first; what the documentation, tests and linters need is added when they
+are first run.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ WHEELS_FROM, WHEELS_TO, WHEELS_PLATFORM = (3, 10), (3, 13), ('linux', 'x86_64')
 # Each stage holds those before it. The first picture of a new user should not wait for linters.
 STAGES = {
     'demo': ('demo',),
+    'docs': ('docs',),
     'test': ('fast', 'replay', 'evaluate', 'export', 'mine', 'test', 'dev'),
 }
 # An environment of its own, with the oldest versions of what the package requires. Of the extras

@@ -263,7 +263,7 @@ def evaluate(
                 traffic,
             )
     if markdown:
-        parts = [about(network), *map(as_markdown, tables)]
+        parts = ['# Figures of evaluation', about(network), *map(as_markdown, tables)]
         write(markdown, '\n\n'.join(parts) + '\n')
     skipped = {e.dataset: e.skipped for e in evaluations}
     for more in (*frames, *([statistics_from] if statistics_from else ())):

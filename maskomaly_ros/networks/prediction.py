@@ -135,8 +135,8 @@ class MaskPrediction:
         """Return the maps [B, H, W] of a function of logits, such as those of `scoring`.
 
         Args:
-            score: called for each part as score(mask_logits, class_logits, size, *arguments,
-                extent=extent, **options).
+            score: called for each part as `score(mask_logits, class_logits, size, *arguments,
+                extent=extent, **options)`.
             arguments: see there.
             options: see there.
 
