@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class BagSource(Source):
             package wrote, what holds no pictures, and second topics of one camera.
         copy: topics that `items` passes on beside the frames; '*' is every other one.
         max_pixels: larger pictures are refused.
+        no_cameras: topics that `EVERY_CAMERA` leaves out, such as those of depth images.
 
     Attributes:
         left_out: image topics that `EVERY_CAMERA` did not take, and why.
@@ -83,9 +84,12 @@ class BagSource(Source):
         *,
         copy: Sequence[str] = (),
         max_pixels: int = MAX_PIXELS,
+        no_cameras: Collection[str] = (),
     ) -> None:
         super().__init__(path)
         self._max_pixels = max_pixels
+        self._no_cameras = frozenset(no_cameras)
+        self._given = files
         self._index = 0
         self.left_out: dict[str, str] = {}
         self.not_copied: dict[str, str] = {}
@@ -137,6 +141,39 @@ class BagSource(Source):
                 yield self._reader.deserialize(data, connection.msgtype)
         except Exception as error:  # reading frames meets the damage too, and reports it
             _LOG.warning('%s cannot be read: %s', topic, reason_of(error))
+
+    def follow(self, topic: str, start_ns: int) -> Iterator[tuple[int, Any]]:
+        """Iterate over the messages of a topic, and when they were recorded, from a time on.
+
+        It reads files of its own, so that it may be under way beside `items`. A message that
+        cannot be read is left out.
+
+        Args:
+            topic: nothing is found of one that is not in the bag.
+            start_ns: when the first message was recorded, at the earliest, in nanoseconds.
+
+        Raises:
+            MaskomalyError: nothing of the bag can be read.
+
+        """
+        from maskomaly_ros.drives.salvage import SalvagedBag, unpacked
+
+        with closing(self._open(self._given)) as reader:
+            connections = [c for c in reader.connections if c.topic == topic]
+            if not connections:
+                return
+            # What is left of a damaged bag has no index, and is gone through from its beginning.
+            since = {} if isinstance(reader, SalvagedBag) else {'start': start_ns}
+            for connection, received_ns, data in reader.messages(connections, **since):
+                if received_ns < start_ns:
+                    continue
+                try:
+                    data = unpacked(data) if reader.is2 else data
+                    message = reader.deserialize(data, connection.msgtype)
+                except Exception as error:  # what a corrupt message does to it is open
+                    _LOG.warning('a message of %s is left out: %s', topic, reason_of(error))
+                else:
+                    yield received_ns, message
 
     def items(self, first: int = 0, messages: int = 0) -> Iterator[SourceFrame | RawMessage]:
         """Iterate over frames and copied messages, in the order of their recording.
@@ -302,6 +339,8 @@ class BagSource(Source):
             outputs = outputs_of(topic)
             if '/anomaly/' in topic:
                 self.left_out[topic] = 'made by maskomaly'
+            elif topic in self._no_cameras:
+                self.left_out[topic] = 'depth images, not a camera'
             elif outputs in chosen:
                 self.left_out[topic] = (
                     f'the camera of {chosen[outputs]}, its results would collide'

@@ -20,7 +20,7 @@ named in `Source.problems` and in the log, and the next one follows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from maskomaly_ros.drives.bags import BagSource
@@ -46,6 +46,7 @@ def open_source(
     rate: float | None = None,
     copy: Sequence[str] = (),
     max_pixels: int = MAX_PIXELS,
+    no_cameras: Collection[str] = (),
 ) -> Source:
     """Open a video file, a folder of images or a rosbag.
 
@@ -58,6 +59,7 @@ def open_source(
             times of its own. A bag has stamps, so rate is refused there.
         copy: of a bag, topics to pass on beside the frames, see `BagSource`; '*' is all others.
         max_pixels: larger frames are refused as damaged.
+        no_cameras: of a bag, image topics that `EVERY_CAMERA` leaves out.
 
     Raises:
         MaskomalyError: the path is missing, of no known kind, or holds no frames.
@@ -73,7 +75,9 @@ def open_source(
         if rate is not None:
             raise MaskomalyError(f'{path} is a bag, which has stamps of its own; leave rate out')
         chosen = [topics] if isinstance(topics, str) else topics
-        return BagSource(path, bags, chosen, copy=copy, max_pixels=max_pixels)
+        return BagSource(
+            path, bags, chosen, copy=copy, max_pixels=max_pixels, no_cameras=no_cameras
+        )
     if (topics is not None and topics != EVERY_CAMERA) or copy:
         raise MaskomalyError(
             f'{path} is no bag, so it has no topics {topics or copy}; leave them out'

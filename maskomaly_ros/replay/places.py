@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Where obstacles of a recording are, from calibrations and transforms recorded with it."""
+"""Where obstacles of a recording are, from calibrations, transforms and depth recorded with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from maskomaly_ros.detector import Detection
 from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.source import Source, SourceFrame
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.ground import CameraModel, Located, Locator
+from maskomaly_ros.ground import CameraModel, Located, Locator, decode_depth
 from maskomaly_ros.ground.frames import Frames
 from maskomaly_ros.parameters import GroundSettings, load_settings, locator_parameters
+from maskomaly_ros.replay.depths import DepthImages
 from maskomaly_ros.topics import absolute_topic, camera_info_topic, is_rectified, outputs_of
 
 _LOG = logging.getLogger(__name__)
@@ -54,6 +58,7 @@ class Places:
     def __init__(self, source: Source, cameras: Iterable[str], values: Mapping[str, Any]) -> None:
         self._parameters = locator_parameters(values)
         self._locators: dict[tuple[str, str, tuple[int, int]], Locator | None] = {}
+        self._said: set[str] = set()
         self._grounds = _by_camera(tuple(cameras), values)
         self._infos: dict[str, Any] = {}
         self._frames = Frames()
@@ -63,6 +68,11 @@ class Places:
             self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
             if self._infos:
                 self._read_transforms(source)
+        self._depths = {
+            camera: DepthImages(source, absolute_topic(topic), values['depth_tolerance'])
+            for camera in self._infos
+            if isinstance(source, BagSource) and (topic := self._grounds[camera].depth_topic)
+        }
 
     def locate(
         self, camera: str, frame: SourceFrame, detection: Detection
@@ -75,15 +85,32 @@ class Places:
         if key not in self._locators:
             try:
                 self._locators[key] = self._locator(*key)
-            except MaskomalyError as error:  # said once for each camera
-                _LOG.warning('%s: no places: %s', camera, error)
+            except MaskomalyError as error:
+                self._say(camera, error)
                 self._locators[key] = None
         locator = self._locators[key]
         if locator is None:
             return detection, None
-        located = locator.locate(detection.components)
+        try:
+            located = locator.locate(detection.components, self._depth(camera, frame, key[2]))
+        except MaskomalyError as error:
+            self._say(camera, error)
+            return detection, None
         components = replace(detection.components, obstacles=located.obstacles)
         return detection.with_components(components), located
+
+    def _say(self, camera: str, error: MaskomalyError) -> None:
+        """Log why there are no places, once for each camera and reason."""
+        if str(error) not in self._said:
+            self._said.add(str(error))
+            _LOG.warning('%s: no places: %s', camera, error)
+
+    def _depth(
+        self, camera: str, frame: SourceFrame, size: tuple[int, int]
+    ) -> NDArray[np.float32] | None:
+        images = self._depths.get(camera)
+        message = images.of(frame) if images else None
+        return None if message is None else decode_depth(message, size)
 
     def _info_topic(self, camera: str) -> str:
         given = self._grounds[camera].info_topic
@@ -92,9 +119,13 @@ class Places:
     def _locator(self, camera: str, frame_id: str, size: tuple[int, int]) -> Locator:
         model = CameraModel.from_info(self._infos[camera], is_rectified=is_rectified(camera))
         settings = self._grounds[camera]
-        pose = settings.mounting or self._frames.pose(
-            frame_id, settings.target_frame, settings.ground_height
-        )
+        pose = settings.mounting
+        if pose is None:
+            try:
+                pose = self._frames.pose(frame_id, settings.target_frame, settings.ground_height)
+            except MaskomalyError:
+                if camera not in self._depths:  # which needs no ground
+                    raise
         return Locator(model.for_size(size), pose, self._parameters)
 
     def _read_transforms(self, source: BagSource) -> None:

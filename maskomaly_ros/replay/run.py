@@ -209,6 +209,7 @@ def replay(
         rate=options.rate,
         copy=options.copy,
         max_pixels=values['max_image_pixels'],
+        no_cameras=[absolute_topic(g.depth_topic) for g in settings.grounds if g.depth_topic],
     ) as opened:
         cameras = _cameras(opened, settings.camera_topics)
         refinements = Refinements(cameras, values, out / WORK / Refinements.name)

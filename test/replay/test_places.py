@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ highlevel = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')
 
 HEIGHT, WIDTH, COUNT = 48, 64, 12
 IMAGE, INFO, TF = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CameraInfo', 'tf2_msgs/msg/TFMessage'
-CAMERA = '/front/image_raw'
+CAMERA, DEPTH = '/front/image_raw', '/front/depth'
 # The box ends at row 41.5, 21.5 pixels below the horizon.
 RANGE = 1.5 * 50 / 21.5
 TOPICS = ('obstacles', 'points', 'markers', 'label_info', 'annotations')
@@ -53,11 +54,19 @@ def bag(tmp_path: Path) -> Any:
         return types['std_msgs/msg/Header'](stamp, frame)
 
     def write(
-        *, info: bool = True, tf: bool = True, width: int = WIDTH, count: int = COUNT
+        *,
+        info: bool = True,
+        tf: bool = True,
+        width: int = WIDTH,
+        count: int = COUNT,
+        depth: Callable[[int], int | None] = lambda index: None,
     ) -> Path:
+        """Write it; depth gives nanoseconds from a frame's stamp to that of its depth image."""
         path = tmp_path / 'drive'
         with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
             topics = {CAMERA: IMAGE, '/front/camera_info': INFO, '/tf_static': TF}
+            if any(depth(index) is not None for index in range(count)):
+                topics[DEPTH] = IMAGE
             connections = {
                 t: writer.add_connection(t, k, typestore=store) for t, k in topics.items()
             }
@@ -93,6 +102,14 @@ def bag(tmp_path: Path) -> Any:
                     picture.reshape(-1),
                 )  # fmt: skip
                 put(CAMERA, ns, image)
+                later = depth(index)
+                if later is not None:
+                    millimetres = np.full((HEIGHT, WIDTH), 4000 + index, np.uint16)
+                    image = types[IMAGE](
+                        header(ns + later, 'front_camera'), HEIGHT, WIDTH, '16UC1', 0, 2 * WIDTH,
+                        millimetres.view(np.uint8).reshape(-1),
+                    )  # fmt: skip
+                    put(DEPTH, ns + later, image)
         return path
 
     return write
@@ -176,6 +193,58 @@ def test_parameters_place_a_camera_without_tf(
     assert message.header.frame_id == 'front_camera'
     found = np.frombuffer(bytes(message.data), POINT)
     np.testing.assert_allclose(found['z'], RANGE, rtol=1e-5)
+
+
+def test_depth_gives_every_pixel_a_place(bag: Any, detector: Detector, tmp_path: Path) -> None:
+    """Nearest by stamp, also where it was recorded later; without one, the contact line."""
+    out = tmp_path / 'out'
+    later = [3_000_000, -8_000_000, 0, 15_000_000, None, -20_000_000, 21_000_000] + 5 * [0]
+    source = bag(depth=lambda index: later[index])
+    values = {'camera_topics': [CAMERA], 'depth_topics': ['front/depth'], 'depth_tolerance': 0.02}
+    options = ReplayOptions(('bag', 'csv'), bag_topics=('points',), parameters=values)
+    summary = replay(source, out, options, detector=detector)
+    assert (summary.frames, summary.problems) == (COUNT, ())
+    assert summary.left_out == {DEPTH: 'depth images, not a camera'}
+    found = [np.frombuffer(bytes(m.data), POINT) for m in written(out, 'points')]
+    for index, points in enumerate(found):
+        if index in (4, 6):  # no image, or one that is too late
+            assert len(points) == 18
+            continue
+        assert len(points) == 16 * 18
+        np.testing.assert_allclose(points['x'], 1.0 + 4.0 + index / 1000, rtol=1e-5)
+        assert np.isnan(points['range_stddev']).all()
+    ranges = [float(row['range_m']) for row in rows(out, 'frames')]
+    assert ranges[5] < 4.2
+
+
+def test_depth_needs_no_ground(
+    bag: Any, detector: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = {'camera_topics': [CAMERA], 'depth_topics': [DEPTH]}
+    options = ReplayOptions(('bag',), bag_topics=('points',), parameters=values)
+    source = bag(tf=False, depth=lambda index: None if index == 3 else 0)
+    replay(source, tmp_path / 'out', options, detector=detector)
+    messages = written(tmp_path / 'out', 'points')
+    assert len(messages) == COUNT - 1
+    assert {m.header.frame_id for m in messages} == {'front_camera'}
+    points = np.frombuffer(bytes(messages[0].data), POINT)
+    np.testing.assert_allclose(points['z'], 4.0, rtol=1e-5)
+    assert 'neither the pose of the camera nor depth is known' in caplog.text
+
+
+def test_depth_goes_on_where_a_replay_was_stopped(
+    bag: Any, detector: Detector, tmp_path: Path
+) -> None:
+    import threading
+
+    source, out = bag(count=5 * COUNT, depth=lambda index: 0), tmp_path / 'out'
+    values = {'camera_topics': [CAMERA], 'depth_topics': [DEPTH]}
+    options = ReplayOptions(('bag',), bag_topics=('points',), parameters=values, part_seconds=0.0)
+    stop = threading.Event()
+    replay(source, out, options, detector=detector, stop=stop, progress=lambda *_: stop.set())
+    replay(source, out, options, detector=detector)
+    found = [np.frombuffer(bytes(m.data), POINT)['x'] for m in written(out, 'points')]
+    assert [round(1000 * float(x[0])) for x in found] == [5000 + i for i in range(5 * COUNT)]
 
 
 @pytest.mark.parametrize(
