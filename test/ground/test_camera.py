@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.ground import CameraModel, decode_depth, read_camera_info
+from maskomaly_ros.ground import CameraModel, CameraPose, decode_depth, read_camera_info
 
 LENSES: dict[str, list[float]] = {
     'plumb_bob': [-0.28, 0.07, 0.0004, -0.0003, 0.0],
@@ -153,6 +153,32 @@ def test_calibration_file(shared: Path) -> None:
     assert camera.size == (720, 1280)
     assert camera.matrix[0, 0] == 1155.95
     assert camera.distortion.size == 5
+
+
+def test_lines_of_a_motorway_are_as_far_apart_as_they_are_painted(shared: Path) -> None:
+    """Corners read by hand from the first frame of the clip; lanes there are 12 ft wide.
+
+    Pitch makes the lines parallel, height makes the lane 12 ft wide; the rest follows.
+    """
+    path = shared / 'data' / 'clips' / 'vehicle_detection_test_video.camera_info.yaml'
+    camera = CameraModel.from_info(read_camera_info(path))
+    edge = camera.rays([(285, 685), (470, 556), (565, 494), (620, 455)])
+    # Near end of each mark and its far end.
+    marks = camera.rays([(1085, 676), (905, 568), (783, 491), (761, 478), (735, 461), (727, 454)])
+
+    def lines(pitch: float, height: float = 1.0) -> tuple[Any, Any]:
+        pose = CameraPose.mounted(height, pitch)
+        return tuple(np.polyfit(*pose.cast(r)[:, :2].T, 1) for r in (edge, marks))
+
+    pitches = np.radians(np.arange(-3, 3, 0.01))
+    pitch = min(pitches, key=lambda p: abs(np.subtract(*lines(p))[0]))
+    left, right = lines(pitch)
+    height = 12 * 0.3048 / abs(left[1] - right[1]) / np.cos(np.arctan(left[0]))
+    assert height == pytest.approx(1.2, abs=0.15), 'of a camera behind a windscreen'
+    ahead = CameraPose.mounted(height, pitch).cast(marks)[:, 0]
+    np.testing.assert_allclose(np.diff(ahead[::2]), 48 * 0.3048, rtol=0.05)
+    car = CameraPose.mounted(height, pitch).cast(camera.rays([(833, 493), (938, 494)]))
+    assert abs(np.subtract(*car[:, 1])) == pytest.approx(1.7, abs=0.15), 'between its wheels'
 
 
 def test_calibration_file_that_is_none(tmp_path: Path) -> None:
