@@ -37,6 +37,8 @@ from maskomaly_ros.evaluation.metrics import Curve
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox
 
 # Of middle lightness, to be seen on white and on black; the hues of Okabe and Ito, which
 # colour-blind eyes tell apart, then the same again with other dashes.
@@ -67,6 +69,8 @@ _STYLE: Any = {
     'xtick.color': _INK,
     'ytick.color': _INK,
 }
+_ABOVE = (0.0, 3.0)  # a label over its bar, in points
+_MOST_RAISES = 6
 _RESOLUTION = 500  # of curves: finer steps are not to be seen
 
 FloatArray = NDArray[np.float64]
@@ -179,6 +183,7 @@ def query_iou_histogram(
 
     """
     rows = len(mean_iou)
+    labels: list[tuple[Axes, list[Annotation], Annotation]] = []
     top = max(0.5, 1.02 * max(float(values.max()) for values in mean_iou.values()))
     edges = np.arange(0, top + 0.025, 0.025)
     with _figure(7.0, 0.9 + 2.1 * rows, rows=rows) as (figure, axes):
@@ -189,18 +194,23 @@ def query_iou_histogram(
             axis.set_yscale('symlog', linthresh=1)
             axis.set_ylim(0, 3 * counts.max())
             axis.yaxis.set_major_formatter('{x:g}')
-            _mark(axis, threshold, f'T_IoU = {threshold:g}')
+            mark = _mark(axis, threshold, f'T_IoU = {threshold:g}')
+            numbers = []
             for bin_ in range(len(counts)):
                 inside = (values >= edges[bin_]) & (values < edges[bin_ + 1])
                 chosen = [str(q) for q in (anomalous or {}).get(name, ()) if inside[q]]
                 if chosen:
-                    axis.annotate(
+                    text = axis.annotate(
                         'query ' + ', '.join(chosen), (edges[bin_] + 0.0125, counts[bin_]),
-                        (0, 3), textcoords='offset points', ha='center', fontsize='small',
+                        _ABOVE, textcoords='offset points', ha='center', fontsize='small',
                     )  # fmt: skip
+                    numbers.append(text)
+            labels.append((axis, numbers, mark))
             axis.set_title(f'{name}: {len(values)} queries', loc='left')
             axis.set(ylabel='queries', xlim=(0, edges[-1]))
         np.ravel(axes)[-1].set_xlabel('mean IoU of the mask with the anomalies')
+        for axis, numbers, mark in labels:
+            _spread(axis, numbers, mark)
     return figure
 
 
@@ -352,9 +362,35 @@ def _level(axes: Axes, value: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _mark(axes: Axes, value: float, text: str) -> None:
+def _spread(axes: Axes, texts: Sequence[Annotation], mark: Annotation) -> None:
+    """Raise labels, and the top of the diagram, until none overlaps another or a bar."""
+    figure = axes.figure
+    for _ in range(_MOST_RAISES):
+        figure.draw_without_rendering()
+        bars = [bar.get_window_extent() for bar in axes.patches]
+        taken = [_room(mark), *bars]
+        for text in sorted(texts, key=lambda text: float(text.xy[0])):
+            box = _room(text)
+            aside = max(0.0, axes.bbox.x0 - box.x0) - max(0.0, box.x1 - axes.bbox.x1)
+            text.xyann = aside * 72 / figure.dpi, _ABOVE[1]
+            while any(_room(text).overlaps(other) for other in taken):
+                text.xyann = text.xyann[0], text.xyann[1] + 3
+            taken.append(_room(text))
+        if all(box.y1 < axes.bbox.y1 for box in map(_room, texts)):
+            return
+        for text in texts:
+            text.xyann = _ABOVE
+        axes.set_ylim(top=2 * axes.get_ylim()[1])
+
+
+def _room(text: Annotation) -> Bbox:
+    """Return where a text is drawn, with room for the fonts of other programs."""
+    return text.get_window_extent().expanded(1.15, 1.1)
+
+
+def _mark(axes: Axes, value: float, text: str) -> Annotation:
     axes.axvline(value, color=_INK, linestyle=(0, (4, 2)), linewidth=1)
-    axes.annotate(
+    return axes.annotate(
         text, (value, 1.0), (4, -3), fontsize='small', va='top',
         xycoords=axes.get_xaxis_transform(), textcoords='offset points',
     )  # fmt: skip

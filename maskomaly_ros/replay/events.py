@@ -16,14 +16,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.refinement.tracking import Tracker, TrackingParameters
-from maskomaly_ros.replay.journal import FrameRecord, Journal
+from maskomaly_ros.replay.journal import Journal
 
-_FEWEST_FRAMES = 2
+FEWEST_FRAMES = 2
+
+
+class SeenFrame(Protocol):
+    """What events are made of: of a `FrameRecord`, or of a frame that is just being written."""
+
+    @property
+    def index(self) -> int:
+        """Position in the source."""
+
+    @property
+    def camera(self) -> str:
+        """Its topic."""
+
+    @property
+    def stamp_ns(self) -> int:
+        """Of the frame's header."""
+
+    @property
+    def obstacles(self) -> Sequence[Obstacle]:
+        """What was found in it."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +88,21 @@ class Event:
 
 def events_of(journal: Journal) -> Iterator[Event]:
     """Return the events of a replay, with the patience that it had."""
-    values = journal.identity.get('parameters', {})
-    parameters = TrackingParameters(
-        patience=values.get('track_patience', 1.0), max_gap=values.get('temporal_max_gap', 1.0)
-    )
+    parameters = tracking_of(journal.identity.get('parameters', {}))
     return find_events(journal.frames(), parameters=parameters)
 
 
+def tracking_of(values: Mapping[str, Any]) -> TrackingParameters:
+    """Return how obstacles are followed by the parameters of a replay."""
+    return TrackingParameters(
+        patience=values.get('track_patience', 1.0), max_gap=values.get('temporal_max_gap', 1.0)
+    )
+
+
 def find_events(
-    frames: Iterable[FrameRecord],
+    frames: Iterable[SeenFrame],
     *,
-    fewest_frames: int = _FEWEST_FRAMES,
+    fewest_frames: int = FEWEST_FRAMES,
     parameters: TrackingParameters | None = None,
 ) -> Iterator[Event]:
     """Follow obstacles from frame to frame, camera by camera.
@@ -107,7 +132,7 @@ def find_events(
 
 
 class EventFollower:
-    """The events of one camera that may go on.
+    """The events of one camera, for a caller that gets its frames one by one.
 
     Args:
         parameters: how obstacles are, or were, followed.
@@ -123,7 +148,7 @@ class EventFollower:
         self._tracker = Tracker(parameters)
         self._last_ns: int | None = None
 
-    def take(self, frame: FrameRecord) -> Iterator[Event]:
+    def take(self, frame: SeenFrame) -> Iterator[Event]:
         """Take the next frame; yield the events that are over by now."""
         yield from self._over(frame.stamp_ns)
         numbers = [obstacle.id for obstacle in frame.obstacles]
@@ -152,7 +177,7 @@ class EventFollower:
             yield self.open.pop(number)
 
 
-def _begun(frame: FrameRecord, obstacle: Obstacle, number: int) -> Event:
+def _begun(frame: SeenFrame, obstacle: Obstacle, number: int) -> Event:
     return Event(
         id=number,
         camera=frame.camera,
@@ -171,7 +196,7 @@ def _begun(frame: FrameRecord, obstacle: Obstacle, number: int) -> Event:
     )
 
 
-def _extended(event: Event, frame: FrameRecord, obstacle: Obstacle) -> Event:
+def _extended(event: Event, frame: SeenFrame, obstacle: Obstacle) -> Event:
     nearest = event.range, event.range_stddev
     if obstacle.range is not None and (event.range is None or obstacle.range < event.range):
         nearest = obstacle.range, obstacle.range_stddev

@@ -90,6 +90,7 @@ class Output(ABC):
     """
 
     name: str
+    draws_overlay = True  # of every frame
 
     def __init__(self, folder: Path, work: Path) -> None:
         self.folder = folder
@@ -117,6 +118,7 @@ class ScoreMaps(Output):
     """One score map a frame: 16-bit PNG (score times 65535) or NPZ (`score`, float32)."""
 
     name = 'scores'
+    draws_overlay = False
 
     def __init__(self, folder: Path, work: Path, form: str) -> None:
         super().__init__(folder, work)

@@ -35,6 +35,7 @@ from maskomaly_ros.drives.source import fit_within
 from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal
 from maskomaly_ros.replay.outputs import file_name
+from maskomaly_ros.replay.thumbnails import THUMBNAIL_SIZE, cut_out
 
 PAGE = 'report.html'
 # What the page may hold, whatever the length of the drive: about 10 MB.
@@ -46,7 +47,6 @@ _PEAKS = 80
 _PROBLEMS = 200
 _PICTURE_SIZE = (480, 480)
 _PICTURE_QUALITY = 60
-_THUMBNAIL_SIZE = (160, 110)
 _HERE = Path(__file__).parent
 
 
@@ -202,40 +202,13 @@ def _nearest(event: Event) -> str:
     return f'{event.range:.1f}{spread}'
 
 
-def event_thumbnail(folder: Path, event: Event, frame_width: int) -> NDArray[np.uint8] | None:
-    """Return what an event looks like at its peak, RGB; None where there is no picture of it.
-
-    Args:
-        folder: with the pictures of the frames.
-        event: what to show.
-        frame_width: of the camera, in pixels.
-
-    """
+def _thumbnail(folder: Path, event: Event, frame_width: int) -> html.Markup | None:
     picture = _read(folder, event.camera, event.peak_index)
     if picture is None:
         return None
-    scale = picture.shape[1] / frame_width
-    x, y, width, height = (value * scale for value in event.box)
-    # Twice the box, of one shape, inside the picture: what is around tells what it is.
-    wide, tall = _THUMBNAIL_SIZE
-    factor = max(2 * width / wide, 2 * height / tall, 0.5)
-    factor = min(factor, picture.shape[1] / wide, picture.shape[0] / tall)
-    span = round(wide * factor), round(tall * factor)
-    left = round(min(max(x + width / 2 - span[0] / 2, 0), picture.shape[1] - span[0]))
-    top = round(min(max(y + height / 2 - span[1] / 2, 0), picture.shape[0] - span[1]))
-    cropped = picture[top : top + span[1], left : left + span[0]]
-    return np.asarray(
-        cv2.resize(np.ascontiguousarray(cropped), (wide, tall), interpolation=cv2.INTER_AREA),
-        np.uint8,
-    )
-
-
-def _thumbnail(folder: Path, event: Event, frame_width: int) -> html.Markup | None:
-    image = event_thumbnail(folder, event, frame_width)
-    if image is None:
-        return None
+    image = cut_out(picture, event.box, picture.shape[1] / frame_width)
     return html.Markup('<img src="{}" alt="peak of the event" width="{}" height="{}">').format(
-        html.data_uri(_jpeg(image), 'image/jpeg'), *_THUMBNAIL_SIZE
+        html.data_uri(_jpeg(image), 'image/jpeg'), *THUMBNAIL_SIZE
     )
 
 

@@ -114,8 +114,6 @@ class ReplayOptions:
             for name in names:
                 if name not in known:
                     raise MaskomalyError(f'{what} {name!r} is unknown; use {", ".join(known)}')
-        if not self.outputs:
-            raise MaskomalyError(f'nothing to write; choose from {", ".join(OUTPUTS)}')
         if self.batch_size < 1:
             raise MaskomalyError(f'batch size {self.batch_size} must be 1 at least')
 
@@ -180,6 +178,7 @@ def replay(
     detector: Detector | None = None,
     stop: threading.Event | None = None,
     progress: Callable[[int, int | None], object] | None = None,
+    watcher: Output | None = None,
 ) -> ReplaySummary:
     """Process every frame of a recorded drive and write what was found.
 
@@ -193,6 +192,7 @@ def replay(
             by them.
         stop: when set, what is under way is finished and all files are closed.
         progress: called with the number of frames behind us, and how many there are if known.
+        watcher: gets every result of this call beside the outputs, and may be the only one.
 
     Raises:
         MaskomalyError: the source or the options cannot be used, or the folder is taken. What
@@ -200,6 +200,8 @@ def replay(
 
     """
     options = options or ReplayOptions()
+    if not options.outputs and watcher is None:
+        raise MaskomalyError(f'nothing to write; choose from {", ".join(OUTPUTS)}')
     out = Path(out).expanduser()
     values = with_defaults(options.parameters)
     settings = load_settings(values)
@@ -221,8 +223,9 @@ def replay(
             if not journal.is_complete:
                 refinements.restore(journal.parts)
                 run = _Run(
-                    out, opened, cameras, options, values, detector, refinements, places, journal
-                )
+                    out, opened, cameras, options, values, detector, refinements, places, journal,
+                    watcher,
+                )  # fmt: skip
                 summary = run.run(stop or threading.Event(), progress or _ignore)
             else:
                 summary = _summary(out, journal)
@@ -342,6 +345,7 @@ class _Run:
         refinements: Refinements,
         places: Places,
         journal: Journal,
+        watcher: Output | None,
     ) -> None:
         self._out = out
         self._work = out / WORK
@@ -352,6 +356,7 @@ class _Run:
         self._refinements = refinements
         self._places = places
         self._journal = journal
+        self._watcher = watcher
         self._settings = writing.Settings(values['overlay_opacity'], values['jpeg_quality'])
         self._read_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
         self._write_queue: queue.Queue[_Item] = queue.Queue(_QUEUE_LENGTH)
@@ -422,6 +427,8 @@ class _Run:
             made.append(writing.Pictures(out, work))
         elif 'pictures' in wanted:
             made.append(writing.Pictures(out, work, only_obstacles=True))
+        if self._watcher is not None:
+            made.append(self._watcher)
         return made
 
     # --- stages --------------------------------------------------------------------------------
@@ -627,7 +634,8 @@ class _Run:
         start = time.perf_counter()
         if threads:  # made once, here, as outputs would make them at the same time
             result.detection.obstacles  # noqa: B018
-            result.overlay  # noqa: B018
+            if any(output.draws_overlay for output in threads):
+                result.overlay  # noqa: B018
         self._busy['drawing'] = self._busy.get('drawing', 0.0) + time.perf_counter() - start
         return [
             thread.submit(_timed, self._account, output, result)

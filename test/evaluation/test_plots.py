@@ -120,6 +120,22 @@ def test_histogram_counts_every_query_and_names_those_in_use() -> None:
     assert texts == ['T_IoU = 0.25', 'query 2', 'T_IoU = 0.25']
 
 
+def test_labels_of_the_histogram_do_not_overlap() -> None:
+    random = np.random.default_rng(0)
+    values = {name: random.uniform(0, 0.05, 100) for name in 'ab'}
+    used = {name: tuple(range(12)) for name in 'ab'}
+    for known in values.values():
+        known[:12] = (0.0, 0.01, 0.2, 0.21, 0.23, 0.26, 0.28, 0.3, 0.33, 0.36, 0.95, 0.99)
+    figure = plots.query_iou_histogram(values, 0.25, used)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        boxes = [text.get_window_extent() for text in (*axes.texts, axes.title, axes._left_title)]
+        assert len(axes.texts) > 8
+        for number, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+        assert all(box.x0 >= axes.bbox.x0 and box.x1 <= axes.bbox.x1 for box in boxes[:-2])
+
+
 def test_lack_of_matplotlib_is_said_with_the_remedy(
     curves: dict[str, Curve], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,7 @@ def options(tiny_checkpoint: Path) -> MineOptions:
 def images(folder: Path, count: int = 4) -> Path:
     folder.mkdir(parents=True)
     for index in range(count):
-        image = np.full((48, 64, 3), 40 + 10 * index, np.uint8)
+        image = np.full((48, 64, 3), min(40 + 10 * index, 255), np.uint8)
         image[10:20, 5 * index : 5 * index + 10] = (10, 10, 220)
         cv2.imwrite(str(folder / f'{index}.png'), image)
     return folder
@@ -153,7 +153,7 @@ def test_broken_drive_is_retried_and_reported(
     first = mine([str(tmp_path / 'fleet')], out, options)
     by_bag = {Path(bag.bag).name: bag for bag in first.bags}
     assert not first.is_complete
-    assert (by_bag['broken.bag'].status, by_bag['broken.bag'].attempts) == ('failed', 3)
+    assert (by_bag['broken.bag'].status, by_bag['broken.bag'].attempts) == ('failed', 1)
     assert by_bag['broken.bag'].reason
     assert (by_bag['lossy'].status, by_bag['lossy'].problems) == ('problems', 1)
     assert '2.png' in by_bag['lossy'].reason
@@ -252,6 +252,52 @@ def test_program_ends_with_status_3(tiny_checkpoint: Path, tmp_path: Path) -> No
     (tmp_path / 'fleet' / 'broken.mcap').unlink()
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+def raylet_of(pid: int) -> int | None:
+    """Return the process id of the raylet that a program began; None before it has."""
+    for status in Path('/proc').glob('[0-9]*/status'):
+        try:
+            fields = dict(line.split(':\t', 1) for line in status.read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if (fields.get('Name'), fields.get('PPid')) == ('raylet', str(pid)):
+            return int(fields['Pid'])
+    return None
+
+
+@pytest.mark.slow
+def test_death_of_ray_ends_with_what_is_done(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip('pyarrow', reason='tables need pyarrow')
+    pytest.importorskip('ray', reason="mining needs Ray: pip install '.[mine]'")
+    images(tmp_path / 'fleet' / 'a')
+    for name in 'bc':
+        images(tmp_path / 'fleet' / name, 3000)
+    out, sessions = tmp_path / 'out', Path(tempfile.gettempdir()) / 'ray'
+    command = [
+        *(sys.executable, '-m', 'maskomaly_ros.cli', 'mine', str(tmp_path / 'fleet')),
+        *('--out', str(out), '--checkpoint', str(tiny_checkpoint), '--device', 'cpu'),
+        *('--workers', '1'),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        end = time.monotonic() + 200
+        while not list(out.glob('.mine/parts/*/bag.json')):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < end, 'the first drive was not finished'
+            time.sleep(0.1)
+        raylet = raylet_of(process.pid)
+        assert raylet is not None
+        os.kill(raylet, signal.SIGKILL)
+        stdout, stderr = process.communicate(timeout=100)
+    assert process.returncode == 3, stderr
+    assert '1 of 3 drives replayed' in stdout
+    assert 'Ray has died on this machine: raylet' in stderr
+    assert len(read(out / 'frames.parquet')) == 4
+    # A drive under way has failed; the one that waited was not begun.
+    assert {row['status'] for row in read(out / 'bags.parquet')} <= {'done', 'failed'}
+    assert not [s for s in sessions.glob('session_2*') if s.name.endswith(f'_{process.pid}')]
 
 
 @pytest.fixture
