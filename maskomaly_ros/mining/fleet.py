@@ -223,7 +223,7 @@ class Fleet:
         if death:  # it would hang at the end of the program as well
             atexit.unregister(self._ray.shutdown)
         if session:
-            shutil.rmtree(session, ignore_errors=True)
+            _remove(session)
 
     def _begin_ray(self) -> None:
         options = self._options
@@ -389,6 +389,14 @@ class Fleet:
         self._ray.kill(actor.handle)
         self._actors.remove(actor)
         self._begin_actor()
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder that processes which are about to end may still write to."""
+    end = time.monotonic() + _GRACE_SECONDS
+    while Path(folder).exists() and time.monotonic() < end:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _check_address(address: str) -> None:

@@ -32,8 +32,8 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.mining.options import BagReport, MineOptions
 from maskomaly_ros.mining.results import EVENT_COLUMNS, FRAME_COLUMNS
 from maskomaly_ros.parameters import load_detector, load_settings, with_defaults
-from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.replay import tables
+from maskomaly_ros.replay.events import tracking_of
 from maskomaly_ros.replay.run import ReplayOptions, read_journal, replay
 from maskomaly_ros.replay.thumbnails import Thumbnails
 
@@ -98,8 +98,7 @@ class Worker:
             rate=None if takes_topics else mined.rate,
             batch_size=mined.batch_size,
         )
-        patience = with_defaults(mined.parameters)['track_patience']
-        thumbnails = Thumbnails(mined.top, TrackingParameters(patience=patience))
+        thumbnails = Thumbnails(mined.top, tracking_of(with_defaults(mined.parameters)))
         try:
             summary = replay(
                 source, out, options, detector=self._detector, stop=self._stop,

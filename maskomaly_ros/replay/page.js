@@ -8,7 +8,10 @@ let selected = null; // { camera, place }
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const canvases = [...document.querySelectorAll('.timeline canvas')];
-const LEFT = 34, TOP = 8, BOTTOM = 34; // room for the scale, and for events and time below
+const LEFT = 34, TOP = 8, LANE = 6; // room for the scale; height of a bar of an event, with its gap
+// Events and time stand below the score.
+const bottom = (camera) => 28 + LANE * camera.lanes;
+canvases.forEach((canvas, number) => { canvas.style.height = `${116 + bottom(cameras[number])}px`; });
 
 // The place in sorted numbers whose value is nearest.
 function nearest(numbers, value) {
@@ -31,7 +34,7 @@ function draw() {
     const pen = canvas.getContext('2d');
     pen.scale(scale, scale);
     pen.font = '11px sans-serif';
-    const floor = height - BOTTOM;
+    const floor = height - bottom(camera);
     const x = (seconds) => LEFT + (seconds - view[0]) / (view[1] - view[0]) * (width - LEFT - 6);
     const y = (score) => floor - score * (floor - TOP);
 
@@ -98,12 +101,13 @@ function draw() {
     pen.fillStyle = '#d9480f';
     for (const event of drive.events) {
       if (event.camera !== number || event.score < leastScore || event.area < leastArea) continue;
-      pen.fillRect(x(event.start), floor + 6, Math.max(2, x(event.end) - x(event.start)), 6);
+      const top = floor + 6 + LANE * event.lane;
+      pen.fillRect(x(event.start), top, Math.max(2, x(event.end) - x(event.start)), LANE - 1);
     }
     if (selected) {
       const at = x(cameras[selected.camera].seconds[selected.place]);
       pen.fillStyle = text;
-      pen.fillRect(at, 0, selected.camera === number ? 2 : 1, floor + 14);
+      pen.fillRect(at, 0, selected.camera === number ? 2 : 1, floor + 8 + LANE * camera.lanes);
     }
     pen.restore();
   });
@@ -112,12 +116,30 @@ function draw() {
 const picture = document.getElementById('frame');
 const shown = document.getElementById('shown');
 
+// The address of the page is that of the frame which is shown, to be sent to somebody else.
+function address(folder, index) {
+  const link = `#camera=${encodeURIComponent(folder)}&frame=${index}`;
+  if (location.hash !== link) history.replaceState(null, '', link);
+}
+
+// Show the frame that the address names; false where it names none of this drive.
+function follow() {
+  const wanted = new URLSearchParams(location.hash.slice(1));
+  const frame = Number(wanted.get('frame') ?? NaN);
+  const number = cameras.findIndex((camera) => camera.folder === wanted.get('camera'));
+  if (number < 0 || !Number.isInteger(frame)) return false;
+  select(number, nearest(cameras[number].index, frame));
+  document.getElementById('viewer').scrollIntoView({ block: 'center' });
+  return true;
+}
+
 function select(number, place) {
   const camera = cameras[number];
   if (!camera || !camera.index.length) return;
   place = Math.max(0, Math.min(camera.index.length - 1, place));
   selected = { camera: number, place };
   const index = camera.index[place];
+  address(camera.folder, index);
   document.getElementById('viewer').hidden = false;
   const seconds = camera.seconds[place];
   const facts = `${camera.name}, frame ${index}, ${seconds.toFixed(2)} s: highest score ` +
@@ -243,4 +265,8 @@ let highest = null;
 cameras.forEach((camera, number) => camera.score.forEach((score, place) => {
   if (!highest || score > highest.score) highest = { score, number, place };
 }));
-if (highest) select(highest.number, highest.place);
+window.addEventListener('hashchange', follow);
+if (!follow() && highest) {
+  const { number, place } = highest;
+  select(number, place);
+}

@@ -16,6 +16,7 @@
 
 The page is one file. It has small pictures of the peaks of events and of frames in between, a
 bounded number; where the folder `frames` lies beside it, every frame is shown as it is there.
+`report.html#camera=NAME&frame=INDEX` opens it at a frame; NAME is that of the camera's files.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _THUMBNAILS = 300
 _PICTURES = 240
 _PEAKS = 80
 _PROBLEMS = 200
+_LANES = 8  # of bars of events that overlap in time; more share the last one
 _PICTURE_SIZE = (480, 480)
 _PICTURE_QUALITY = 60
 _HERE = Path(__file__).parent
@@ -97,6 +99,11 @@ def write_page(journal: Journal, folder: Path) -> None:
     for frame in journal.frames():
         cameras[frame.camera].add(frame, start_ns or 0)
     events = sorted(events_of(journal), key=_importance, reverse=True)
+    shown = events[:_EVENTS]
+    lanes = lanes_of(shown)
+    lanes_by_camera: dict[str, list[int]] = {}
+    for lane, event in zip(lanes, shown, strict=True):
+        lanes_by_camera.setdefault(event.camera, []).append(lane)
     problems = list(journal.problems())
     identity = journal.identity
     first = journal.path.parent.parent
@@ -113,10 +120,10 @@ def write_page(journal: Journal, folder: Path) -> None:
         counts=counts,
         problems=problems[:_PROBLEMS],
         problem_count=len(problems),
-        events=events[:_EVENTS],
+        events=shown,
         event_count=len(events),
         columns=_COLUMNS,
-        rows=_rows(events[:_EVENTS], cameras, first / 'frames', start_ns or 0),
+        rows=_rows(shown, cameras, first / 'frames', start_ns or 0),
         data={
             'cameras': [
                 {
@@ -127,6 +134,7 @@ def write_page(journal: Journal, folder: Path) -> None:
                     'score': c.score,
                     'area': c.area,
                     'obstacles': c.obstacles,
+                    'lanes': 1 + max(lanes_by_camera.get(c.name, [0])),
                 }
                 for c in cameras.values()
             ],
@@ -138,13 +146,33 @@ def write_page(journal: Journal, folder: Path) -> None:
                     'peak': e.peak_index,
                     'score': e.peak_score,
                     'area': e.peak_area,
+                    'lane': lane,
                 }
-                for e in events[:_EVENTS]
+                for lane, e in zip(lanes, shown, strict=True)
             ],
             'pictures': pictures,
         },
     )
     html.write(folder / PAGE, text)
+
+
+def lanes_of(events: Sequence[Event]) -> list[int]:
+    """Return a lane from 0 for each event, so that those of one camera stand side by side.
+
+    Two events whose times touch have different lanes, as far as there are lanes.
+    """
+    ends: dict[str, list[int]] = {}  # of each lane, by camera: when it is free again
+    lanes = [0] * len(events)
+    for number in sorted(range(len(events)), key=lambda n: events[n].start_ns):
+        event = events[number]
+        taken = ends.setdefault(event.camera, [])
+        lane = next((n for n, end in enumerate(taken) if end < event.start_ns), len(taken))
+        lane = min(lane, _LANES - 1)
+        if lane == len(taken):
+            taken.append(event.end_ns)
+        taken[lane] = max(taken[lane], event.end_ns)
+        lanes[number] = lane
+    return lanes
 
 
 def _importance(event: Event) -> tuple[float, int]:
@@ -178,12 +206,15 @@ def _rows(
 ) -> Iterator[list[html.Cell]]:
     for number, event in enumerate(events):
         seconds = [(t - start_ns) / 1e9 for t in (event.start_ns, event.end_ns)]
-        jump = html.Markup('<a href="#viewer" class="jump" data-event="{}">{}</a>')
+        jump = html.Markup('<a href="#camera={}&frame={}" class="jump" data-event="{}">{}</a>')
         thumbnail = None
         if number < _THUMBNAILS:
             thumbnail = _thumbnail(folder, event, cameras[event.camera].width)
         yield [
-            html.Cell(number + 1, jump.format(number, number + 1)),
+            html.Cell(
+                number + 1,
+                jump.format(file_name(event.camera), event.peak_index, number, number + 1),
+            ),
             html.Cell(None, '' if thumbnail is None else thumbnail),
             html.Cell(event.camera),
             *(html.Cell(round(s, 3), f'{s:.2f}') for s in seconds),

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.refinement.tracking import TrackingParameters
-from maskomaly_ros.replay.events import Event, EventFinder
+from maskomaly_ros.replay.events import FEWEST_FRAMES, Event, EventFollower
 from maskomaly_ros.replay.outputs import Output, Result
 
 THUMBNAIL_SIZE = (160, 110)
@@ -64,7 +64,7 @@ def cut_out(
 
 @dataclass(frozen=True)
 class _Seen:
-    """A frame that is being written, as `EventFinder` takes it."""
+    """A frame that is being written, as `EventFollower` takes it."""
 
     index: int
     camera: str
@@ -87,37 +87,37 @@ class Thumbnails(Output):
     def __init__(self, most: int, parameters: TrackingParameters) -> None:
         super().__init__(Path(), Path())
         self._most = most
-        self._finder = EventFinder(parameters=parameters)
+        self._parameters = parameters
+        self._followers: dict[str, EventFollower] = {}
         self._open: dict[_Key, bytes] = {}
         self._over: list[tuple[float, int, _Key, bytes]] = []  # a heap, the lowest first
 
     def write(self, result: Result) -> None:
         """Look at one frame."""
         frame, camera = result.frame, result.camera
+        follower = self._followers.setdefault(camera, EventFollower(self._parameters))
         seen = _Seen(frame.index, camera, frame.stamp_ns, result.detection.obstacles)
-        self._keep(self._finder.take(seen))
-        going_on = self._finder.going_on(camera)
-        for event in going_on:
+        self._keep(follower.take(seen))
+        for event in follower.open.values():
             if event.peak_index == frame.index:
                 image = cut_out(result.overlay, event.box)
                 options = (cv2.IMWRITE_JPEG_QUALITY, _QUALITY)
                 bgr = np.ascontiguousarray(image[..., ::-1])
                 self._open[_key(event)] = bytes(cv2.imencode('.jpg', bgr, options)[1])
-        keys = {_key(event) for event in going_on}
-        for key in [key for key in self._open if key[0] == camera and key not in keys]:
-            del self._open[key]
 
     def images(self) -> dict[_Key, bytes]:
         """Return JPEG files of the highest events by camera, id and index of the first frame."""
-        self._keep(self._finder.finish())
+        for follower in self._followers.values():
+            self._keep(follower.open.values())
         return {key: data for _, _, key, data in self._over}
 
-    def _keep(self, events: Sequence[Event]) -> None:
+    def _keep(self, events: Iterable[Event]) -> None:
         for event in events:
             key = _key(event)
-            heapq.heappush(
-                self._over, (event.peak_score, event.peak_area, key, self._open.pop(key))
-            )
+            data = self._open.pop(key)
+            if event.frames < FEWEST_FRAMES:
+                continue
+            heapq.heappush(self._over, (event.peak_score, event.peak_area, key, data))
             if len(self._over) > self._most:
                 heapq.heappop(self._over)
 

@@ -23,10 +23,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.replay.events import Event
 from maskomaly_ros.replay.journal import FrameRecord, Journal, ProblemRecord
-from maskomaly_ros.replay.page import write_page
+from maskomaly_ros.replay.page import lanes_of, write_page
 
 CAMERAS = ('/front/image_raw', '/rear/image_raw')
 
@@ -141,3 +144,64 @@ def test_ten_thousand_frames(browser: Any, tmp_path: Path) -> None:
     wait_for(browser, "document.getElementById('shown').textContent.includes('no picture')")
     browser.execute_script('zoom(0.01, 100)')
     assert browser.execute_script('return view[1] - view[0]') < 10
+
+
+def event(camera: str, start: int, end: int) -> Event:
+    return Event(1, camera, start, end, 0, 1, 2, 0.5, 9, 0, start, (0, 0, 3, 3))
+
+
+times = st.tuples(st.sampled_from('ab'), st.integers(0, 30), st.integers(0, 5))
+
+
+@given(st.lists(times, max_size=40))
+def test_events_that_overlap_in_time_have_lanes_of_their_own(given: list[Any]) -> None:
+    events = [event(camera, start, start + length) for camera, start, length in given]
+    lanes = lanes_of(events)
+    assert len(lanes) == len(events)
+    assert all(0 <= lane < 8 for lane in lanes)
+    for number, one in enumerate(events):
+        alive = [
+            (other, lane)
+            for other, lane in zip(events, lanes, strict=True)
+            if other.camera == one.camera and other.start_ns <= one.start_ns <= other.end_ns
+        ]
+        assert lanes[number] < max(1, len(alive))  # no lane is opened without need
+        if len(alive) <= 7:
+            own = [lane for other, lane in alive if other is not one and lane == lanes[number]]
+            assert own == [] or lanes[number] == 7
+
+
+def test_bars_stand_in_lanes_and_a_frame_has_an_address(browser: Any, tmp_path: Path) -> None:
+    folder = tmp_path / 'out'
+    folder.mkdir()
+    journal = Journal(folder / '.replay' / 'journal.jsonl', {'source': '/d', 'parameters': {}})
+    # Three things at the same time, far from each other.
+    obstacles = tuple(Obstacle(50 * n, 30, 20, 20, 300, 0.8, 0.8) for n in range(3))
+    for index in range(40):
+        journal.add(
+            FrameRecord(
+                index, CAMERAS[0], 10**18 + index * 10**8, '', 160, 120, 0.8, 0.1, 900, obstacles,
+                {},
+            )
+        )  # fmt: skip
+    journal.close()
+    write_page(journal, folder)
+    page = (folder / 'report.html').as_uri()
+    browser.get('about:blank')
+    browser.get(f'{page}#camera=front_image_raw&frame=17')
+    assert shown(browser).startswith('/front/image_raw, frame 17,')
+    rows = browser.execute_script(
+        "const c = document.querySelector('canvas'), s = c.width / c.clientWidth;"
+        "const d = c.getContext('2d').getImageData(Math.round(c.width / 3), 0, 1, c.height).data;"
+        'const rows = []; for (let y = 0; y < c.height; y++) {'
+        ' if (d[4 * y] === 217 && d[4 * y + 1] === 72 && d[4 * y + 3] === 255) rows.push(y / s); }'
+        'return rows;'
+    )
+    starts = [row for row, before in zip(rows, [-9, *rows], strict=False) if row - before > 1]
+    assert len(starts) == 3, rows
+    browser.find_element('id', 'next').click()
+    assert browser.current_url == f'{page}#camera=front_image_raw&frame=18'
+    browser.execute_script("location.hash = '#camera=front_image_raw&frame=3'")
+    wait_for(browser, "document.getElementById('shown').textContent.includes('frame 3,')")
+    browser.execute_script("location.hash = '#camera=nobody&frame=3'")
+    assert 'frame 3,' in shown(browser)
