@@ -210,7 +210,7 @@ def query_iou_histogram(
             axis.set(ylabel='queries', xlim=(0, edges[-1]))
         np.ravel(axes)[-1].set_xlabel('mean IoU of the mask with the anomalies')
         for axis, numbers, mark in labels:
-            _spread(axis, numbers, mark)
+            _spread(figure, axis, numbers, mark)
     return figure
 
 
@@ -362,9 +362,8 @@ def _level(axes: Axes, value: float, text: str) -> None:
     )  # fmt: skip
 
 
-def _spread(axes: Axes, texts: Sequence[Annotation], mark: Annotation) -> None:
+def _spread(figure: Figure, axes: Axes, texts: Sequence[Annotation], mark: Annotation) -> None:
     """Raise labels, and the top of the diagram, until none overlaps another or a bar."""
-    figure = axes.figure
     for _ in range(_MOST_RAISES):
         figure.draw_without_rendering()
         bars = [bar.get_window_extent() for bar in axes.patches]
