@@ -60,11 +60,12 @@ test-oldest: STAGE = oldest
 test-oldest:  ## Run a part of the tests with the oldest versions that setup.py admits
 	@$(run) -m pytest -q $(OLDEST_TESTS) $(PYTEST_ARGS)
 
-lint:  ## Check style, types and which part imports which
+lint:  ## Check style, types, dependencies, and which part imports which
 	@$(run) -m ruff check
 	@$(run) -m ruff format --check
 	@$(run) -m mypy
 	@$(run) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	@$(run) tools/dependencies.py
 
 docs:  ## Build the documentation in build/docs; a warning or a link that leads nowhere fails
 	@$(run) -m sphinx -b html --fail-on-warning --keep-going --quiet docs build/docs

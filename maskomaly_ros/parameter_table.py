@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from typing_extensions import Self
 
 from maskomaly_ros.networks import BACKENDS
 from maskomaly_ros.parameter_rows import (
@@ -45,6 +44,8 @@ from maskomaly_ros.scores import SCORES
 from maskomaly_ros.scoring import Variant
 
 if TYPE_CHECKING:  # which cannot read tuples
+    from typing_extensions import Self
+
     Backend: TypeAlias = str
     Filter: TypeAlias = str
     ScoreName: TypeAlias = str
