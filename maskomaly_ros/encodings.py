@@ -166,7 +166,7 @@ def check_image(message: ImageMessage, *, max_pixels: int) -> int:
             f'known are {", ".join(ENCODINGS)}'
         )
     height, width, step = message.height, message.width, message.step
-    _check_size(width, height, max_pixels)
+    check_size(width, height, max_pixels)
     for name, length, multiple in zip(
         ('width', 'height'), (width, height), encoding.multiple, strict=True
     ):
@@ -210,7 +210,7 @@ def decode_compressed(message: CompressedImageMessage, *, max_pixels: int) -> ND
         )
     data = bytes(message.data)
     width, height, channels = _compressed_size(data, message.format, max_pixels)
-    _check_size(width, height, max_pixels)
+    check_size(width, height, max_pixels)
     mode, code = cv2.IMREAD_COLOR, cv2.COLOR_BGR2RGB
     if channels == 1 and message.format.startswith('bayer_'):
         mode, code = cv2.IMREAD_GRAYSCALE, _BAYER.get(message.format[6:10], cv2.COLOR_GRAY2RGB)
@@ -225,7 +225,8 @@ def decode_compressed(message: CompressedImageMessage, *, max_pixels: int) -> ND
     return np.asarray(cv2.cvtColor(decoded, code), np.uint8)
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raise MaskomalyError where a header says that a picture is empty or too large."""
     if width == 0 or height == 0:
         raise MaskomalyError(f'the picture is empty: {width} x {height} pixels')
     if width * height > max_pixels:
@@ -271,7 +272,7 @@ def _jpeg_size(data: bytes, max_pixels: int) -> tuple[int, int, int]:
                     'it would take too long'
                 )
             width, height = (int.from_bytes(header[i : i + 2], 'big') for i in (2, 0))
-            _check_size(width, height, max_pixels)  # says more than what follows
+            check_size(width, height, max_pixels)  # says more than what follows
             # Each block of 8 x 8 pixels has a Huffman code of its own, of a bit or more.
             blocks = math.ceil(width / 8) * math.ceil(height / 8)
             if marker <= 0xC2 and 8 * (len(data) - position) < blocks:

@@ -209,9 +209,13 @@ def _print(summary: ReplaySummary, options: ReplayOptions) -> None:
         OUT.print(table)
         OUT.print(f'joining, tables and page: {summary.finishing:.1f} s', highlight=False)
     elif summary.is_complete:
-        OUT.print('nothing to do: this replay is complete', highlight=False)
+        left = 'all that can be read is done' if summary.problems else 'this replay is complete'
+        OUT.print(f'nothing to do: {left}', highlight=False)
+    lost = f', {summary.lost} lost,' if summary.lost else ''
     OUT.print(
-        f'{summary.frames} frames finished in {summary.folder}', soft_wrap=True, highlight=False
+        f'{summary.frames} frames finished{lost} in {summary.folder}',
+        soft_wrap=True,
+        highlight=False,
     )
     if 'html' in options.outputs:
         OUT.print(f'Open {summary.folder / "report.html"}', soft_wrap=True, highlight=False)

@@ -17,6 +17,8 @@
 from __future__ import annotations
 
 import logging
+from array import array
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
@@ -26,11 +28,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.drives.announced import read_announced
 from maskomaly_ros.drives.source import (
     DEFAULT_RATE,
     EVERY_CAMERA,
     MAX_PIXELS,
     RawMessage,
+    RecordedTopic,
     Source,
     SourceFrame,
     reason_of,
@@ -42,12 +46,16 @@ from maskomaly_ros.topics import outputs_of
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
 
+    from maskomaly_ros.drives.salvage import Loss, SalvagedBag
+
 _LOG = logging.getLogger(__name__)
 
 _DECODERS: dict[str, Callable[..., NDArray[np.uint8]]] = {
     'sensor_msgs/msg/Image': decode_image,
     'sensor_msgs/msg/CompressedImage': decode_compressed,
 }
+# Encodings of depth and of other measurements; naming such a topic reads it all the same.
+_NO_PICTURES = ('16SC', '16UC', '32FC', '32SC', '64FC')
 
 
 class BagSource(Source):
@@ -65,9 +73,6 @@ class BagSource(Source):
         no_cameras: topics that `EVERY_CAMERA` leaves out, such as those of depth images.
 
     Attributes:
-        left_out: image topics that `EVERY_CAMERA` did not take, and why.
-        not_copied: topics that were to be copied and cannot be, and why.
-        rates: frames per second of each topic.
         copied: connections of the topics that are passed on.
         cameras: connections of the topics that are read.
 
@@ -90,12 +95,12 @@ class BagSource(Source):
         self._max_pixels = max_pixels
         self._no_cameras = frozenset(no_cameras)
         self._given = files
-        self._index = 0
-        self.left_out: dict[str, str] = {}
-        self.not_copied: dict[str, str] = {}
+        self._index = self._named = 0  # frames so far, and frames that damage has taken
+        self._seen: Counter[str] = Counter()
         with ExitStack() as stack:
             self._reader = self._open(files)
             stack.callback(lambda: self._reader.close())
+            self._learn_standard_types()
             self.cameras = self._choose(topics)
             self.topics = tuple(dict.fromkeys(c.topic for c in self.cameras))
             self.copied = self._choose_copied(copy)
@@ -110,23 +115,16 @@ class BagSource(Source):
         """Close the files of the bag."""
         self._stack.close()
 
-    @property
-    def typestore(self) -> Any:
-        """Definitions of the types of the bag (`rosbags.typesys.store.Typestore`)."""
-        return self._reader.typestore
+    is_bag = True
 
-    @property
-    def is_ros1(self) -> bool:
-        """Whether messages are serialized as ROS 1 does."""
-        return not self._reader.is2
-
-    def first_messages(self, topics: Collection[str]) -> dict[str, Any]:
-        """Return the first message of each of these topics that has one that can be read."""
-        found: dict[str, Any] = {}
-        for topic in topics:
-            for message in self.messages_of(topic, 1):
-                found[topic] = message
-        return found
+    def recorded_as(self, topic: str, msgtype: str) -> RecordedTopic | None:
+        """Return how messages that `items` passes on were recorded; None for other topics."""
+        for c in (*self.cameras, *self.copied):
+            if (c.topic, c.msgtype) == (topic, msgtype):
+                is_ros1 = not self._reader.is2
+                qos = [] if is_ros1 else list(c.ext.offered_qos_profiles)
+                return RecordedTopic(is_ros1, self._reader.typestore, qos)
+        return None
 
     def messages_of(self, topic: str, most: int) -> Iterator[Any]:
         """Iterate over the first messages of a topic; those that cannot be read are left out.
@@ -186,25 +184,41 @@ class BagSource(Source):
         self.problems.clear()
         self._first = first
         copied = {c.topic for c in self.copied}
-        self._index = passed = 0
+        self._index = self._named = passed = 0
+        self._seen.clear()
         for connection, received_ns, data in self._messages([*self.cameras, *self.copied]):
-            raw = RawMessage(connection.topic, connection.msgtype, received_ns, bytes(data))
-            if connection.topic in copied:
+            topic = connection.topic
+            number, self._seen[topic] = self._seen[topic], self._seen[topic] + 1
+            raw = RawMessage(topic, connection.msgtype, received_ns, bytes(data))
+            if topic in copied:
                 passed += 1
                 if passed > messages:
                     yield raw
                 continue
             index, self._index = self._index, self._index + 1
             if index >= first:
-                frame = self._decode(index, raw)
+                frame = self._decode(index, number, raw)
                 if frame is not None:
                     yield frame
-        if self._index < len(self):
-            self._report(
-                self._index,
-                f'message {self._index}',
-                f'the bag ends here, but announces {len(self)}',
-            )
+        self._compare()
+
+    def _compare(self) -> None:
+        """Report what the bag announces, and what is neither read nor named so far."""
+        lost = len(self) - self._index - self._named
+        missing = ', '.join(self._missing)
+        verb = 'are' if len(self._missing) > 1 else 'is'
+        if lost <= 0 and not missing:
+            return
+        reason = (
+            f'{len(self)} frames announced, {self._index} read'
+            if len(self) > self._index
+            else 'frames may be missing'
+        )
+        if missing:
+            reason = f'{reason}; {missing} {verb} missing'
+        elif self._named:
+            reason = f'{reason}, {self._named} of the others are named above'
+        self._report(self._index - 1, f'after frame {self._index - 1}', reason, max(0, lost))
 
     def _frames(self) -> Iterator[SourceFrame]:
         copied, self.copied = self.copied, []
@@ -213,15 +227,17 @@ class BagSource(Source):
         finally:
             self.copied = copied
 
-    def _decode(self, index: int, raw: RawMessage) -> SourceFrame | None:
-        name = f'{raw.topic} message {index}'
+    def _decode(self, index: int, number: int, raw: RawMessage) -> SourceFrame | None:
+        name = f'{raw.topic} message {number}'
+        place = f'{name} at {raw.received_ns / 1e9:.3f} s'
         try:
             message: Any = self._reader.deserialize(raw.data, raw.msgtype)
             image = _DECODERS[raw.msgtype](message, max_pixels=self._max_pixels)
         except MaskomalyError as error:
-            self._report(index, name, error)
+            self._report(index, place, error, message=raw)
         except Exception as error:  # what a corrupt message does to a deserializer is open
-            self._report(index, name, f'cannot be deserialized: {reason_of(error)}')
+            reason = f'cannot be deserialized: {reason_of(error)}'
+            self._report(index, place, reason, message=raw)
         else:
             stamp = message.header.stamp
             header_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
@@ -243,41 +259,75 @@ class BagSource(Source):
         """Yield messages; where reading fails, what can still be found in the files."""
         from maskomaly_ros.drives.salvage import SalvagedBag, unpacked
 
+        if isinstance(self._reader, SalvagedBag):
+            yield from self._salvaged(self._reader, connections)
+            return
         chosen = {(c.topic, c.msgtype): c for c in connections}
-        newest = -1
-        at_newest: set[str] = set()
+        delivered = {key: array('q') for key in chosen}
         try:
             for connection, received_ns, data in self._reader.messages(connections):
-                if received_ns > newest:
-                    newest, at_newest = received_ns, set()
-                at_newest.add(connection.topic)
+                key = connection.topic, connection.msgtype
+                delivered[key].append(received_ns)
                 if self._reader.is2:  # which undoes it only where metadata.yaml says so
                     data = unpacked(data)
-                yield chosen[connection.topic, connection.msgtype], received_ns, data
+                yield chosen[key], received_ns, data
         except GeneratorExit:
             raise
         except Exception as error:  # as on opening
             self._report_place(reason_of(error))
-            if isinstance(self._reader, SalvagedBag):
-                return
         else:
-            for reason in getattr(self._reader, 'problems', ()):
-                self._report_place(reason)
-            return
+            announced: Counter[tuple[str, str]] = Counter()
+            for c in connections:
+                announced[c.topic, c.msgtype] += c.msgcount
+            if all(len(delivered[key]) >= count for key, count in announced.items()):
+                return
+        known = {key: Counter(times) for key, times in delivered.items()}
+        delivered.clear()
         try:
             with SalvagedBag(self._files) as rest:
-                for connection, received_ns, data in rest.messages(connections):
-                    known = received_ns == newest and connection.topic in at_newest
-                    if received_ns >= newest and not known:
+                for connection, received_ns, data in self._salvaged(rest, connections):
+                    times = known[connection.topic, connection.msgtype]
+                    if times[received_ns] > 0:
+                        times[received_ns] -= 1
+                    else:
                         yield chosen[connection.topic, connection.msgtype], received_ns, data
-                for reason in rest.problems:
-                    self._report_place(reason)
         except MaskomalyError as error:  # nothing can be saved
             self._report_place(str(error))
 
-    def _report_place(self, reason: str) -> None:
-        """Report damage to the file where reading is now."""
-        self._report(max(self._index, self._first), f'before frame {self._index}', reason)
+    def _salvaged(
+        self, bag: SalvagedBag, connections: Sequence[Connection]
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """Yield what is left in damaged files, and report damage where it is."""
+        reported = 0
+        for message in bag.messages(connections):
+            for loss in bag.problems[reported:]:
+                self._report_loss(loss)
+            reported = len(bag.problems)
+            yield message
+        for loss in bag.problems[reported:]:
+            self._report_loss(loss)
+
+    def _report_loss(self, loss: Loss) -> None:
+        lost = sum(loss.lost.get(topic, 0) for topic in self.topics)
+        # More than is announced cannot be missing: records may be there twice.
+        lost = min(lost, max(0, len(self) - self._index - self._named))
+        self._named += lost
+        self._report_place(loss.reason, lost)
+
+    def _report_place(self, reason: str, frames: int = 0) -> None:
+        """Report damage where reading is now."""
+        self._report(self._index - 1, f'before frame {self._index}', reason, frames)
+
+    def _learn_standard_types(self) -> None:
+        """Take the standard definition of types that a bag does not define."""
+        from rosbags.typesys import Stores, get_typestore
+
+        store = get_typestore(Stores.ROS2_HUMBLE if self._reader.is2 else Stores.ROS1_NOETIC)
+        known = self._reader.typestore.fielddefs
+        used = {c.msgtype for c in self._reader.connections} - set(known)
+        if used & set(store.fielddefs):
+            missing = {name: d for name, d in store.fielddefs.items() if name not in known}
+            self._reader.typestore.register(missing)
 
     def _open(self, files: list[Path]) -> Any:
         try:
@@ -290,6 +340,8 @@ class BagSource(Source):
                 f'reading the bag {self.path} needs rosbags: pip install rosbags'
             ) from error
         self._files = storage_files(files)
+        announced = read_announced(self.path, self._files)
+        self._missing = announced.missing
         try:
             # Recordings from before Iron carry no message definitions.
             store = get_typestore(Stores.ROS2_HUMBLE)
@@ -300,7 +352,7 @@ class BagSource(Source):
         else:
             return reader
         try:
-            salvaged = SalvagedBag(self._files)
+            salvaged = SalvagedBag(self._files, announced.counts)
             salvaged.open()
         except Exception as error:
             raise MaskomalyError(
@@ -362,7 +414,8 @@ class BagSource(Source):
         except Exception:  # reading it again, as a frame, says what is wrong
             return ''
         kind = getattr(message, 'encoding', '') or getattr(message, 'format', '')
-        return f'{kind} is no picture' if 'Depth' in kind or kind.startswith('32FC') else ''
+        is_depth = 'Depth' in kind or kind.startswith(_NO_PICTURES)
+        return f'{kind} is no picture' if is_depth else ''
 
     def _choose_copied(self, copy: Sequence[str]) -> list[Connection]:
         others = [c for c in self._reader.connections if c.topic not in self.topics]
@@ -379,13 +432,22 @@ class BagSource(Source):
 
     def _defined(self, connections: list[Connection]) -> list[Connection]:
         """Return those whose type is known, and note the others: they cannot be written."""
-        known = self._reader.typestore.fielddefs
+        types = {c.msgtype for c in connections}
+        defined = {msgtype: self._is_defined(msgtype) for msgtype in types}
         for c in connections:
-            if c.msgtype not in known:
+            if not defined[c.msgtype]:
                 self.not_copied[c.topic] = (
                     f'it cannot be copied, as the bag does not define its type {c.msgtype}'
                 )
-        return [c for c in connections if c.msgtype in known]
+        return [c for c in connections if defined[c.msgtype]]
+
+    def _is_defined(self, msgtype: str) -> bool:
+        """Return whether a type and all types in it are known."""
+        try:
+            self._reader.typestore.generate_msgdef(msgtype, ros_version=2)
+        except Exception:  # a damaged definition fails in any way
+            return False
+        return True
 
     def _rate(self, topic: str) -> float:
         count = sum(c.msgcount for c in self.cameras if c.topic == topic)

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -57,13 +58,14 @@ def find_drives(sources: Iterable[str]) -> list[Drive]:
     """Return the drives that paths, globs and URLs stand for.
 
     A folder with `metadata.yaml` or with images is one drive; any other folder is searched for
-    drives: such folders, files of bags, videos.
+    drives: such folders, files of bags, videos. What links lead to is taken once.
 
     Raises:
         MaskomalyError: a source does not exist, holds no drive, or cannot be listed.
 
     """
     found: dict[str, Drive] = {}
+    seen: set[str] = set()
     for source in sources:
         empty = True
         try:
@@ -73,8 +75,10 @@ def find_drives(sources: Iterable[str]) -> list[Drive]:
                 if not system.exists(match):
                     raise MaskomalyError(f'{source} does not exist')
                 explicit = not is_glob and not system.isdir(match)
-                for place in [match] if explicit else _search(system, match):
+                for place in [match] if explicit else _search(system, match, seen):
                     empty = False
+                    if place is None:
+                        continue
                     url = _url(system, place, suffix)
                     found.setdefault(url, Drive(url, _fingerprint(system, place)))
         except MaskomalyError:
@@ -107,12 +111,24 @@ def _url(system: Any, path: str, suffix: str) -> str:
     return path if _is_local(system) and not suffix else system.unstrip_protocol(path) + suffix
 
 
-def _search(system: Any, path: str) -> Iterator[str]:
+def _search(system: Any, path: str, seen: set[str]) -> Iterator[str | None]:
+    """Yield the drives below a path, each folder and file once; None for one that was seen.
+
+    Links are followed, and may lead in circles.
+    """
+    if _is_local(system):
+        real = os.path.realpath(path)
+        if real in seen:
+            yield None
+            return
+        seen.add(real)
     if not system.isdir(path):
         if _suffix(path) in BAG_SUFFIXES | VIDEO_SUFFIXES:
             yield path
         return
-    entries = sorted(system.ls(path, detail=True), key=lambda entry: str(entry['name']))
+    entries = sorted(
+        system.ls(path, detail=True), key=lambda e: (bool(e.get('islink')), str(e['name']))
+    )
     files = [e['name'] for e in entries if e['type'] != 'directory']
     names = {entry['name'].rstrip('/').rpartition('/')[2] for entry in entries}
     if names & _RESULTS:
@@ -122,7 +138,7 @@ def _search(system: Any, path: str) -> Iterator[str]:
         return
     for entry in entries:
         if entry['name'].rstrip('/') != path.rstrip('/'):
-            yield from _search(system, entry['name'].rstrip('/'))
+            yield from _search(system, entry['name'].rstrip('/'), seen)
 
 
 def _suffix(name: str) -> str:

@@ -17,7 +17,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskomaly_ros.drives.source import MAX_PIXELS, Source, SourceFrame, nanoseconds
-from maskomaly_ros.encodings import decode_compressed
+from maskomaly_ros.encodings import check_size, decode_compressed
 from maskomaly_ros.errors import MaskomalyError
 
 IMAGE_SUFFIXES = frozenset(
@@ -95,11 +96,61 @@ class _EncodedFile:
 
 
 def _read_image(file: Path, max_pixels: int) -> NDArray[np.uint8]:
+    if not file.is_file():  # nobody may ever write to a pipe
+        raise MaskomalyError('it is no file')
     data = file.read_bytes()
-    kind = file.suffix.lower()[1:]
-    if kind in ('jpeg', 'jpg', 'png', 'webp'):
-        return decode_compressed(_EncodedFile(data, kind), max_pixels=max_pixels)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    # By content, as the decoder tells them apart too.
+    reader = next((r for start, r in _SIZES.items() if data.startswith(start)), None)
+    if reader is None:
+        return decode_compressed(
+            _EncodedFile(data, file.suffix.lower()[1:]), max_pixels=max_pixels
+        )
+    try:
+        width, height = reader(data)
+    except (struct.error, KeyError, IndexError, OverflowError, ValueError):
+        raise MaskomalyError(f'{len(data)} bytes have no size: damaged or cut short') from None
+    check_size(width, height, max_pixels)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        image = None
     if image is None:
-        raise MaskomalyError(f'{len(data)} bytes are no {kind} image, or a damaged one')
+        raise MaskomalyError(f'{len(data)} bytes of {width} x {height} pixels are damaged')
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    (header,) = struct.unpack_from('<I', data, 14)
+    width, height = struct.unpack_from('<HH' if header == 12 else '<ii', data, 18)
+    return abs(width), abs(height)
+
+
+def _pnm_size(data: bytes) -> tuple[int, int]:
+    match = _PNM.match(data)
+    if match is None:
+        raise ValueError('no PNM header')
+    return int(match[1]), int(match[2])
+
+
+def _tiff_size(data: bytes) -> tuple[int, int]:
+    """Read the first directory of a TIFF (TIFF 6.0, section 2), or of a BigTIFF."""
+    order = '<' if data[:2] == b'II' else '>'
+    is_big = data[2:4] in (b'\x2b\0', b'\0\x2b')
+    (place,) = struct.unpack_from(f'{order}Q' if is_big else f'{order}I', data, 8 if is_big else 4)
+    (count,) = struct.unpack_from(f'{order}Q' if is_big else f'{order}H', data, place)
+    place, step = (place + 8, 20) if is_big else (place + 2, 12)
+    found = {}
+    for entry in range(place, min(place + count * step, len(data)), step):
+        tag, kind = struct.unpack_from(f'{order}HH', data, entry)
+        if tag in (256, 257):
+            form = {3: 'H', 4: 'I', 16: 'Q'}[kind]
+            (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if is_big else 8))
+    return found[256], found[257]
+
+
+_PNM = re.compile(rb'P[1-6](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s')
+_SIZES: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
+    b'BM': _bmp_size,
+    **{b'P%d' % number: _pnm_size for number in range(1, 7)},
+    **dict.fromkeys((b'II*\x00', b'II+\x00', b'MM\x00*', b'MM\x00+'), _tiff_size),
+}

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -61,6 +61,22 @@ class RawMessage:
 
 
 @dataclass(frozen=True)
+class RecordedTopic:
+    """How a topic of a bag was recorded.
+
+    Attributes:
+        is_ros1: whether messages are serialized as ROS 1 does.
+        typestore: definitions of its types (`rosbags.typesys.store.Typestore`).
+        qos: offered QoS profiles, as rosbags has them.
+
+    """
+
+    is_ros1: bool
+    typestore: Any
+    qos: list[Any]
+
+
+@dataclass(frozen=True)
 class SourceFrame:
     """One frame of a recorded drive.
 
@@ -91,15 +107,20 @@ class Problem:
     """Something in a source that could not be read.
 
     Attributes:
-        index: position of the frame, from 0, or where reading ended.
+        index: position of the frame, from 0; of the frame before damage that is no frame of its
+            own, -1 at the beginning.
         name: what it is called.
         reason: what is wrong with it.
+        frames: how many frames are lost by it.
+        message: what could not be decoded, where it is a message of a bag.
 
     """
 
     index: int
     name: str
     reason: str
+    frames: int = 1
+    message: RawMessage | None = None
 
 
 class Source(ABC):
@@ -108,18 +129,26 @@ class Source(ABC):
     Attributes:
         path: where it was opened.
         rate: nominal frames per second (of one topic).
+        rates: frames per second of each topic; empty outside bags.
         topics: the image topics that are read; empty outside bags.
-        problems: what could not be read, up to where the latest iteration has come.
+        left_out: image topics that `EVERY_CAMERA` did not take, and why.
+        not_copied: topics that were to be copied and cannot be, and why.
+        problems: what could not be read, up to where the latest iteration has come. Frames that
+            `len` counts are frames that come, or are counted by a problem.
 
     """
 
     path: Path
     rate: float
     topics: tuple[str, ...] = ()
+    is_bag = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[Problem] = []
+        self.rates: dict[str, float] = {}
+        self.left_out: dict[str, str] = {}
+        self.not_copied: dict[str, str] = {}
         self._first = 0
 
     @abstractmethod
@@ -139,6 +168,46 @@ class Source(ABC):
         self._first = first
         return (frame for frame in self._frames() if frame.index >= first)
 
+    def items(self, first: int = 0, messages: int = 0) -> Iterator[SourceFrame | RawMessage]:
+        """Iterate over frames and the messages to be copied, in the order of their recording.
+
+        Args:
+            first: index of the first frame; problems before it are not reported.
+            messages: copied messages to skip.
+
+        """
+        return self.frames(first)
+
+    def first_messages(self, topics: Collection[str]) -> dict[str, Any]:
+        """Return the first message of each of these topics that has one that can be read."""
+        return {topic: m for topic in topics for m in self.messages_of(topic, 1)}
+
+    def messages_of(self, topic: str, most: int) -> Iterator[Any]:
+        """Iterate over the first messages of a topic; those that cannot be read are left out.
+
+        Not while `items` or `frames` is under way.
+        """
+        return iter(())
+
+    def follow(self, topic: str, start_ns: int) -> Iterator[tuple[int, Any]]:
+        """Iterate over the messages of a topic, and when they were recorded, from a time on.
+
+        It may be under way beside `items`. A message that cannot be read is left out.
+
+        Args:
+            topic: nothing is found of one that is not in the recording.
+            start_ns: when the first message was recorded, at the earliest, in nanoseconds.
+
+        Raises:
+            MaskomalyError: nothing of the recording can be read.
+
+        """
+        return iter(())
+
+    def recorded_as(self, topic: str, msgtype: str) -> RecordedTopic | None:
+        """Return how messages that `items` passes on were recorded; None for other topics."""
+        return None
+
     def __bool__(self) -> bool:
         return True
 
@@ -156,10 +225,17 @@ class Source(ABC):
     def close(self) -> None:  # noqa: B027 (not every source holds something open)
         """Release what it holds open."""
 
-    def _report(self, index: int, name: str, reason: object) -> None:
-        if index < self._first:
+    def _report(
+        self,
+        index: int,
+        name: str,
+        reason: object,
+        frames: int = 1,
+        message: RawMessage | None = None,
+    ) -> None:
+        if index < self._first - 1:
             return
-        self.problems.append(Problem(index, name, str(reason)))
+        self.problems.append(Problem(index, name, str(reason), frames, message))
         _LOG.warning('%s: %s: %s', self.path, name, reason)
 
 

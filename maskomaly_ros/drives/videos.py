@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,11 @@ class VideoSource(Source):
         with self._container() as container:
             stream = container.streams.video[0]
             announced = self._announced_end(container, stream)
-            # Frame threads would name a packet later than the damaged one.
+            # Frame threads would name a packet later than the damaged one, and what threads of the
+            # decoder log belongs to no packet.
             stream.thread_type = 'SLICE'
+            stream.codec_context.thread_count = 1
+            self._complaints: dict[int, str] = {}
             for decoded in self._decode(container, stream):
                 name = f'frame {index}'
                 if isinstance(decoded, Exception):
@@ -99,7 +102,12 @@ class VideoSource(Source):
                 if decoded.pts is not None:
                     length = getattr(decoded, 'duration', 0) or 0
                     end = max(end, float((decoded.pts + length) * decoded.time_base))
-                if decoded.is_corrupt:
+                complaint = (
+                    self._complaints.pop(decoded.pts, '') if decoded.pts is not None else ''
+                )
+                if complaint:
+                    self._report(index, name, f'the decoder says: {complaint}')
+                elif decoded.is_corrupt:
                     self._report(index, name, 'the decoder marks it as damaged')
                 elif index >= self._first:
                     yield SourceFrame(index, self._stamp(index, decoded), _upright(decoded), name)
@@ -140,9 +148,28 @@ class VideoSource(Source):
             if packet is None:
                 return
             try:
-                yield from packet.decode()
+                frames, complaint = self._logged(packet.decode)
             except (OSError, ValueError) as error:
                 yield error
+                continue
+            if complaint and packet.pts is not None:
+                self._complaints[packet.pts] = complaint
+            yield from frames
+
+    def _logged(self, decode: Callable[[], Any]) -> tuple[Any, str]:
+        """Return what a call returns, and the first error that FFmpeg logs meanwhile, or ''.
+
+        Of damage inside a picture FFmpeg does no more than log it, and fills the place.
+        """
+        logging = self._av.logging
+        before = logging.get_level()
+        logging.set_level(logging.ERROR)
+        try:
+            with logging.Capture(True) as logs:
+                value = decode()
+        finally:
+            logging.set_level(before)
+        return value, next((text.strip() for level, _, text in logs if level <= logging.ERROR), '')
 
     def _stamp(self, index: int, frame: Any) -> int:
         if self._given_rate or frame.pts is None:

@@ -71,10 +71,18 @@ class ScoreFolder:
         path = self.folder / f'{name}{_SUFFIX}'
         try:
             with h5py.File(path, 'r') as file:
-                score = np.squeeze(np.asarray(file[_VARIABLE]))
+                stored = file[_VARIABLE]
+                if stored.size > 16 * size[0] * size[1]:  # before as much memory is asked for
+                    raise MaskomalyError(
+                        f'{path} claims {" x ".join(map(str, stored.shape[::-1]))} pixels, '
+                        f'but the image has {size[1]} x {size[0]}'
+                    )
+                score = np.squeeze(np.asarray(stored))
+        except MaskomalyError:
+            raise
         except FileNotFoundError:
             raise MaskomalyError(f'there is no score file {path}') from None
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise MaskomalyError(f'cannot read {_VARIABLE!r} in {path}: {error}') from error
         if score.ndim != 2 or score.dtype.kind not in 'fiu':
             raise MaskomalyError(f'{path} has {score.dtype} {list(score.shape)}, no score map')

@@ -21,8 +21,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from maskomaly_ros.drives.bags import BagSource
-from maskomaly_ros.drives.source import SourceFrame
+from maskomaly_ros.drives.source import Source, SourceFrame
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,13 +36,13 @@ class DepthImages:
     it was recorded after the frame.
 
     Args:
-        source: the bag.
+        source: the recording.
         topic: of `sensor_msgs/Image`.
         tolerance: seconds between the stamps of a frame and of its depth image.
 
     """
 
-    def __init__(self, source: BagSource, topic: str, tolerance: float) -> None:
+    def __init__(self, source: Source, topic: str, tolerance: float) -> None:
         self._source = source
         self._topic = topic
         self._tolerance_ns = tolerance * 1e9

@@ -72,6 +72,7 @@ class ProblemRecord:
         name: what it is called.
         stage: `reading`, `network` or `writing`.
         reason: what was wrong.
+        frames: how many frames are lost by it.
 
     """
 
@@ -79,6 +80,7 @@ class ProblemRecord:
     name: str
     stage: str
     reason: str
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,17 +106,22 @@ class Journal:
 
     Args:
         path: the file.
-        identity: what must be the same for a rerun to go on.
+        identity: what must be the same for a rerun to go on; None to read what is complete, and
+            change nothing.
 
     Raises:
         MaskomalyError: the file belongs to something else.
 
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.parts: list[Part] = []
         self.is_complete = False
+        self._end: int | None = None  # of what is read; None for all there is
+        if identity is None:
+            self._end = self._scan({})
+            return
         identity = json.loads(json.dumps(identity))
         keep = self._scan(identity) if path.exists() else 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +219,7 @@ class Journal:
         with self.path.open('rb') as stream:
             for line in stream:
                 record = _parsed(line)
-                if record is None:
+                if record is None or (self._end is not None and stream.tell() > self._end):
                     return
                 if record.pop('kind') == kind:
                     yield record

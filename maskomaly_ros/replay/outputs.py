@@ -20,7 +20,7 @@ written in parts; a closed part is complete and stays.
 
 from __future__ import annotations
 
-import re
+import hashlib
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,8 +36,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros import interfaces
 from maskomaly_ros.detector import Detection
-from maskomaly_ros.drives.bags import BagSource
-from maskomaly_ros.drives.source import RawMessage, SourceFrame, fit_within
+from maskomaly_ros.drives.source import RawMessage, Source, SourceFrame, fit_within
 from maskomaly_ros.drives.video_writer import VideoWriter, join_videos
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
@@ -49,6 +48,7 @@ BAG_TOPICS = TYPES
 SCORE_FORMATS = ('png', 'npz')
 _PICTURE_SIZE = (960, 960)
 _PICTURE_QUALITY = 75
+_LONGEST_NAME = 160
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,24 @@ class Result:
 
 
 def file_name(camera: str) -> str:
-    """Return a camera's topic as the name of a file or folder."""
-    return re.sub(r'[^A-Za-z0-9.-]+', '_', camera).strip('_.') or 'camera'
+    """Return a camera's topic as the name of a file or folder, such as `front.image_raw`.
+
+    Topics have no dots, so that no two share a name; what no topic should have is written as in
+    a URL.
+    """
+    name = camera[1:] if camera.startswith('/') else f'%{camera}'
+    name = ''.join(
+        '.' if c == '/' else c if c.isascii() and (c.isalnum() or c in '_-') else _escaped(c)
+        for c in name
+    )
+    name = name if name and name[0] != '.' else f'%{name}'
+    if len(name) > _LONGEST_NAME:
+        name = f'{name[:_LONGEST_NAME]}-{hashlib.sha256(camera.encode()).hexdigest()[:16]}'
+    return name
+
+
+def _escaped(character: str) -> str:
+    return ''.join(f'%{byte:02X}' for byte in character.encode())
 
 
 class Output(ABC):
@@ -100,7 +116,9 @@ class Output(ABC):
     def write(self, result: Result) -> None:
         """Write one frame."""
 
-    def copy(self, message: RawMessage) -> None:  # noqa: B027 (only bags have other messages)
+    def copy(  # noqa: B027 (only bags have other messages)
+        self, message: RawMessage, *, is_damaged: bool = False
+    ) -> None:
         """Write a message that is passed on as it is."""
 
     def close_part(self, number: int) -> Any:
@@ -223,16 +241,14 @@ class Bag(Output):
     Args:
         folder: of the whole replay.
         work: folder for what is not complete.
-        source: where the frames come from; None where that is no bag.
+        source: where the frames come from.
         topics: which of ours, see `BAG_TOPICS`.
 
     """
 
     name = 'bag'
 
-    def __init__(
-        self, folder: Path, work: Path, source: BagSource | None, topics: Iterable[str]
-    ) -> None:
+    def __init__(self, folder: Path, work: Path, source: Source, topics: Iterable[str]) -> None:
         super().__init__(folder, work)
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -330,11 +346,16 @@ class Bag(Output):
         count = length if node.name == 'ARRAY' else 0
         return [self._zero((element, of_element)) for _ in range(count)]
 
-    def copy(self, message: RawMessage) -> None:
-        """Write a message as it was recorded."""
+    def copy(self, message: RawMessage, *, is_damaged: bool = False) -> None:
+        """Write a message as it was recorded; a damaged one of ROS 1 may have no such form."""
         connection = self._connection(message.topic, message.msgtype)
         convert = self._converters.get(message.msgtype)
-        data = convert(message.data) if convert else message.data
+        try:
+            data = convert(message.data) if convert else message.data
+        except Exception:
+            if is_damaged:  # it is named already
+                return
+            raise
         self._writer.write(connection, message.received_ns, data)
 
     def close_part(self, number: int) -> Any:
@@ -386,13 +407,11 @@ class Bag(Output):
         if self._writer is None:
             self._begin()
         store, qos = self._store, [_node_qos(lasts=topic.endswith('/anomaly/label_info'))]
-        if self._source is not None:
-            recorded = [*self._source.cameras, *self._source.copied]
-            theirs = next((c for c in recorded if (c.topic, c.msgtype) == (topic, msgtype)), None)
-            if theirs is not None and self._source.is_ros1:
-                store = self._convert_from_ros1(msgtype)
-            elif theirs is not None:
-                store, qos = self._source.typestore, list(theirs.ext.offered_qos_profiles)
+        theirs = self._source.recorded_as(topic, msgtype)
+        if theirs is not None and theirs.is_ros1:
+            store = self._convert_from_ros1(msgtype, theirs.typestore)
+        elif theirs is not None:
+            store, qos = theirs.typestore, theirs.qos
         if msgtype not in store.fielddefs:
             raise MaskomalyError(
                 f'{topic} cannot be copied: the bag does not define its type {msgtype}'
@@ -413,13 +432,11 @@ class Bag(Output):
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
 
-    def _convert_from_ros1(self, msgtype: str) -> Any:
+    def _convert_from_ros1(self, msgtype: str, theirs: Any) -> Any:
         """Prepare the conversion of a type of ROS 1; return the definitions to write it by."""
         from rosbags.convert.converter import migrate_bytes
         from rosbags.typesys import get_types_from_msg
 
-        assert self._source is not None
-        theirs = self._source.typestore
         if msgtype not in self._store.fielddefs:
             definition, _ = theirs.generate_msgdef(msgtype, ros_version=2)
             known = self._store.fielddefs

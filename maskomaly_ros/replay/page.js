@@ -159,7 +159,7 @@ function select(number, place) {
     picture.src = own[other];
     if (other !== index) shown.textContent = `${facts} (picture: frame ${other}, the nearest in this page)`;
   };
-  picture.src = `frames/${camera.folder}/${String(index).padStart(6, '0')}.jpg`;
+  picture.src = `frames/${encodeURIComponent(camera.folder)}/${String(index).padStart(6, '0')}.jpg`;
   if (seconds < view[0] || seconds > view[1]) {
     const half = (view[1] - view[0]) / 2;
     look(seconds - half, seconds + half);

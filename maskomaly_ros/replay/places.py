@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskomaly_ros.detector import Detection
-from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.source import Source, SourceFrame
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import CameraModel, Located, Locator, decode_depth
@@ -62,16 +61,15 @@ class Places:
         self._grounds = _by_camera(tuple(cameras), values)
         self._infos: dict[str, Any] = {}
         self._frames = Frames()
-        if isinstance(source, BagSource):
-            topics = {camera: self._info_topic(camera) for camera in self._grounds}
-            found = source.first_messages(set(topics.values()))
-            self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
-            if self._infos:
-                self._read_transforms(source)
+        topics = {camera: self._info_topic(camera) for camera in self._grounds}
+        found = source.first_messages(set(topics.values()))
+        self._infos = {c: found[topic] for c, topic in topics.items() if topic in found}
+        if self._infos:
+            self._read_transforms(source)
         self._depths = {
             camera: DepthImages(source, absolute_topic(topic), values['depth_tolerance'])
             for camera in self._infos
-            if isinstance(source, BagSource) and (topic := self._grounds[camera].depth_topic)
+            if (topic := self._grounds[camera].depth_topic)
         }
 
     def locate(
@@ -128,7 +126,7 @@ class Places:
                     raise
         return Locator(model.for_size(size), pose, self._parameters)
 
-    def _read_transforms(self, source: BagSource) -> None:
+    def _read_transforms(self, source: Source) -> None:
         for topic in (_STATIC, _MOVING):
             for message in source.messages_of(topic, _MOST_TRANSFORMS):
                 for stamped in message.transforms:

@@ -33,16 +33,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from maskomaly_ros.detector import Detection, Detector
-from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import EVERY_CAMERA, RawMessage, Source, SourceFrame, reason_of
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
+from maskomaly_ros.locks import held
 from maskomaly_ros.parameters import configure, load_detector, load_settings, with_defaults
 from maskomaly_ros.replay import outputs as writing
 from maskomaly_ros.replay.events import Event, events_of
@@ -150,6 +151,11 @@ class ReplaySummary:
         """Share of the time that the network was busy."""
         return self.busy.get('network', 0.0) / self.seconds if self.seconds else 0.0
 
+    @property
+    def lost(self) -> int:
+        """Number of frames that were lost; with those that are finished, all there are."""
+        return sum(problem.frames for problem in self.problems)
+
     def events(self) -> Iterator[Event]:
         """Find the obstacles that were seen over consecutive frames."""
         return events_of(read_journal(self.folder))
@@ -165,9 +171,7 @@ def read_journal(folder: str | Path) -> Journal:
     path = Path(folder) / WORK / 'journal.jsonl'
     if not path.exists():
         raise MaskomalyError(f'{folder} holds no replay: {path} does not exist')
-    journal = Journal(path, {})
-    journal.close()
-    return journal
+    return Journal(path)
 
 
 def replay(
@@ -218,8 +222,7 @@ def replay(
         places = Places(opened, cameras, values)
         detector = detector or load_detector(settings)
         configure(detector, options.parameters)
-        journal = _open_journal(out, opened, options, detector, refinements.identity)
-        try:
+        with _open_journal(out, opened, options, detector, refinements.identity) as journal:
             if not journal.is_complete:
                 refinements.restore(journal.parts)
                 run = _Run(
@@ -229,9 +232,7 @@ def replay(
                 summary = run.run(stop or threading.Event(), progress or _ignore)
             else:
                 summary = _summary(out, journal)
-        finally:
-            journal.close()
-        return replace(summary, left_out=getattr(opened, 'left_out', {}))
+        return replace(summary, left_out=opened.left_out)
 
 
 def _ignore(done: int, total: int | None) -> None:
@@ -240,7 +241,7 @@ def _ignore(done: int, total: int | None) -> None:
 
 def _cameras(source: Source, topics: Sequence[str]) -> dict[str, float]:
     """Return the rate of each camera; results of two must not collide."""
-    if not isinstance(source, BagSource):
+    if not source.is_bag:
         return {absolute_topic(topics[0]) if topics else '/camera/image_raw': source.rate}
     taken: dict[str, str] = {}
     for topic in source.topics:
@@ -254,21 +255,46 @@ def _cameras(source: Source, topics: Sequence[str]) -> dict[str, float]:
     return source.rates
 
 
+@contextmanager
 def _open_journal(
     out: Path,
     source: Source,
     options: ReplayOptions,
     detector: Detector,
     regions: Mapping[str, str],
-) -> Journal:
+) -> Iterator[Journal]:
     path = out / WORK / 'journal.jsonl'
+    is_free = not out.exists() or (
+        out.is_dir() and all(entry.name == WORK for entry in out.iterdir())
+    )
+    if not path.exists() and not is_free:
+        raise MaskomalyError(f'{out} exists, and holds no replay; give a new or an empty folder')
+    with held(out / WORK / 'lock', f'the replay in {out}'):
+        journal = _begin_journal(out, path, source, options, detector, regions)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def _begin_journal(
+    out: Path,
+    path: Path,
+    source: Source,
+    options: ReplayOptions,
+    detector: Detector,
+    regions: Mapping[str, str],
+) -> Journal:
     if options.restart and path.exists():
-        for entry in (WORK, 'bag', 'scores', 'frames'):
-            shutil.rmtree(out / entry, ignore_errors=True)
+        for entry in (out / WORK).iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != 'lock':
+                entry.unlink()
+        for name in ('bag', 'scores', 'frames'):
+            shutil.rmtree(out / name, ignore_errors=True)
         for file in out.glob('overlay_*.mp4'):
             file.unlink()
-    elif not path.exists() and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise MaskomalyError(f'{out} exists, and holds no replay; give a new or an empty folder')
     identity: dict[str, Any] = {
         'source': str(source.path.resolve()),
         'files': _fingerprint(source.path),
@@ -328,7 +354,15 @@ class _Done:
     located: Located | None = None
 
 
-_Item = _Read | _Done | RawMessage | ProblemRecord | None
+@dataclass(frozen=True)
+class _Lost:
+    """A problem, with the camera message that no frame came of."""
+
+    problem: ProblemRecord
+    message: RawMessage | None = None
+
+
+_Item = _Read | _Done | _Lost | RawMessage | None
 
 
 class _Run:
@@ -412,12 +446,11 @@ class _Run:
         )
 
     def _make_outputs(self) -> list[Output]:
-        bag = self._source if isinstance(self._source, BagSource) else None
         wanted = self._options.outputs
         out, work = self._out, self._work
         made: list[Output] = []
         if 'bag' in wanted:
-            made.append(writing.Bag(out, work, bag, self._options.bag_topics))
+            made.append(writing.Bag(out, work, self._source, self._options.bag_topics))
         if 'video' in wanted:
             parts = self._journal.parts
             made.append(writing.Videos(out, work / 'video', self._cameras, parts))
@@ -464,15 +497,13 @@ class _Run:
     def _read(self) -> None:
         first, messages = self._journal.next_index, self._journal.messages
         source = self._source
-        items: Iterator[SourceFrame | RawMessage] = (
-            source.items(first, messages)
-            if isinstance(source, BagSource)
-            else source.frames(first)
-        )
+        items = source.items(first, messages)
         reported = 0
+        known = set(self._journal.problems())  # damage right before the first frame
         if (first, messages) == (0, 0):
-            for topic, reason in getattr(source, 'not_copied', {}).items():
-                self._put(self._read_queue, ProblemRecord(-1, topic, 'reading', reason))
+            for topic, reason in source.not_copied.items():
+                record = ProblemRecord(-1, topic, 'reading', reason, 0)
+                self._put(self._read_queue, _Lost(record))
         while not self._stop.is_set():
             start = time.perf_counter()
             item = next(items, None)
@@ -480,8 +511,11 @@ class _Run:
             self._busy['reading'] += seconds
             for problem in source.problems[reported:]:
                 reported += 1
-                record = ProblemRecord(problem.index, problem.name, 'reading', problem.reason)
-                self._put(self._read_queue, record)
+                record = ProblemRecord(
+                    problem.index, problem.name, 'reading', problem.reason, problem.frames
+                )
+                if record not in known:
+                    self._put(self._read_queue, _Lost(record, problem.message))
             if item is None:
                 self._at_end = True
                 break
@@ -527,7 +561,8 @@ class _Run:
         try:
             self._refinements.check(self._camera_of(frame), frame)
         except MaskomalyError as error:  # before the network has worked in vain
-            return ProblemRecord(frame.index, frame.name, 'reading', str(error))
+            record = ProblemRecord(frame.index, frame.name, 'reading', str(error))
+            return _Lost(record, frame.message)
         return item
 
     def _camera_of(self, frame: SourceFrame) -> str:
@@ -548,8 +583,10 @@ class _Run:
             for read, detection in zip(batch, detections, strict=True)
         ]
 
-    def _lost(self, read: _Read) -> ProblemRecord:
-        return ProblemRecord(read.frame.index, read.frame.name, 'network', self._failure)
+    def _lost(self, read: _Read) -> _Lost:
+        frame = read.frame
+        record = ProblemRecord(frame.index, frame.name, 'network', self._failure)
+        return _Lost(record, frame.message)
 
     def _write(self, outputs: Sequence[Output]) -> None:
         """Hand frames to the outputs, and note in the journal what all of them have finished."""
@@ -606,7 +643,7 @@ class _Run:
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         _LOG.error('writing ends before frame %d: %s', self._next_index, reason)
         name = f'frame {self._next_index}'
-        self._journal.add(ProblemRecord(self._next_index, name, 'writing', reason))
+        self._journal.add(ProblemRecord(self._next_index, name, 'writing', reason, 0))
         self._gave_up = True
         self._halt.set()
 
@@ -624,8 +661,14 @@ class _Run:
     def _submit(
         self, item: _Item, threads: Mapping[Output, ThreadPoolExecutor]
     ) -> list[Future[float]]:
-        if isinstance(item, RawMessage):
-            return [t.submit(_timed, o.copy, item) for o, t in threads.items() if o.name == 'bag']
+        message = item.message if isinstance(item, _Lost) else item
+        if isinstance(message, RawMessage):
+            is_damaged = message is not item
+            return [
+                thread.submit(_timed, output.copy, message, is_damaged=is_damaged)
+                for output, thread in threads.items()
+                if output.name == 'bag'
+            ]
         if not isinstance(item, _Done):
             return []
         frame = item.read.frame
@@ -652,9 +695,9 @@ class _Run:
         seconds = sum((future.result() for future in futures), 0.0)
         if isinstance(item, RawMessage):
             self._messages += 1
-        elif isinstance(item, ProblemRecord):
-            self._journal.add(item)
-            self._next_index = max(self._next_index, item.index + 1)
+        elif isinstance(item, _Lost):
+            self._journal.add(item.problem)
+            self._next_index = max(self._next_index, item.problem.index + 1)
         elif isinstance(item, _Done):
             self._journal.add(self._record(item, seconds))
             self._next_index = item.read.frame.index + 1
@@ -740,7 +783,7 @@ class _DiskFullError(MaskomalyError):
     """The disk is nearly full; files can still be closed."""
 
 
-def _timed(task: Callable[..., None], *arguments: Any) -> float:
+def _timed(task: Callable[..., None], *arguments: Any, **more: Any) -> float:
     start = time.perf_counter()
-    task(*arguments)
+    task(*arguments, **more)
     return time.perf_counter() - start

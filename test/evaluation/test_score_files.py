@@ -212,3 +212,10 @@ def test_a_name_before_a_folder_is_that_of_its_method(tmp_path):
     assert [each.method for each in found] == ['mine', 'a', 'b']
     with pytest.raises(MaskomalyError, match='cannot all be named mine: a, b'):
         named_scores([f'mine={tmp_path}'], 'set', ['x'])
+
+
+def test_claim_of_more_pixels_than_the_image_has_is_refused_before_reading(tmp_path):
+    with h5py.File(tmp_path / 'a.hdf5', 'w') as file:
+        file.create_dataset('value', (100_000, 100_000), np.float16, chunks=(100, 100))
+    with pytest.raises(MaskomalyError, match='claims 100000 x 100000 pixels'):
+        ScoreFolder('rba', tmp_path).read('a', (8, 8))

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.replay.events import Event
 from maskomaly_ros.replay.journal import FrameRecord, Journal, ProblemRecord
+from maskomaly_ros.replay.outputs import file_name
 from maskomaly_ros.replay.page import lanes_of, write_page
 
 CAMERAS = ('/front/image_raw', '/rear/image_raw')
@@ -51,7 +52,7 @@ def write_drive(folder: Path, count: int, pictures: bool = True) -> Journal:
             )
         )  # fmt: skip
         if pictures:
-            name = CAMERAS[index % 2].strip('/').replace('/', '_')
+            name = file_name(CAMERAS[index % 2])
             path = folder / 'frames' / name / f'{index:06}.jpg'
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), np.full((120, 160, 3), index % 256, np.uint8))
@@ -86,7 +87,7 @@ def test_page_shows_frames_and_filters_events(browser: Any, tmp_path: Path) -> N
     assert '/rear/image_raw, frame' in shown(browser)
     wait_for(browser, "document.getElementById('frame').naturalWidth === 160")
     source = browser.find_element('id', 'frame').get_attribute('src')
-    assert '/frames/rear_image_raw/' in source
+    assert '/frames/rear.image_raw/' in source
     before = shown(browser)
     browser.find_element('id', 'next').click()
     assert shown(browser) != before

@@ -19,6 +19,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -34,6 +35,7 @@ import yaml
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.replay.outputs import file_name
 from maskomaly_ros.replay.run import ReplayOptions, read_journal, replay
 
 pytest.importorskip('av', reason='videos need PyAV')
@@ -56,6 +58,12 @@ def messages(bag: Path) -> list[tuple[str, int, Any, bytes]]:
             (c.topic, t, reader.deserialize(data, c.msgtype), bytes(data))
             for c, t, data in reader.messages()
         ]
+
+
+def raw_messages(bag: Path) -> list[tuple[str, int, None, bytes]]:
+    """Return topic, time and bytes of all messages of a bag, which may be damaged."""
+    with rosbags.AnyReader([bag]) as reader:
+        return [(c.topic, t, None, bytes(data)) for c, t, data in reader.messages()]
 
 
 def stamp_of(message: Any) -> int:
@@ -171,12 +179,12 @@ def test_videos_and_score_maps(bags: Any, detector: Detector, tmp_path: Path) ->
     source = bags.write(count=12)
     options = ReplayOptions(('video', 'scores'), part_seconds=0.0)
     replay(source, out, options, detector=detector)
-    for camera in ('front_image_raw', 'rear_image_raw_compressed'):
+    for camera in ('front.image_raw', 'rear.image_raw.compressed'):
         with open_source(out / f'overlay_{camera}.mp4') as video:
             frames = list(video)
         assert [round(f.stamp_ns / 1e7) for f in frames] == [10 * i for i in range(12)]
         assert frames[0].image.shape == (48, 64, 3)
-    scores = sorted((out / 'scores' / 'front_image_raw').iterdir())
+    scores = sorted((out / 'scores' / 'front.image_raw').iterdir())
     assert [p.name for p in scores] == [f'{i:06}.png' for i in range(0, 24, 2)]
     with open_source(source) as frames_of_bag:
         (expected,) = detector.detect([next(iter(frames_of_bag)).image])
@@ -185,7 +193,7 @@ def test_videos_and_score_maps(bags: Any, detector: Detector, tmp_path: Path) ->
     np.testing.assert_allclose(levels / 65535, expected.score, atol=1e-5)
     options = ReplayOptions(('scores',), score_format='npz')
     replay(source, tmp_path / 'npz', options, detector=detector)
-    with np.load(tmp_path / 'npz' / 'scores' / 'front_image_raw' / '000000.npz') as content:
+    with np.load(tmp_path / 'npz' / 'scores' / 'front.image_raw' / '000000.npz') as content:
         np.testing.assert_array_equal(content['score'], expected.score)
 
 
@@ -217,7 +225,7 @@ def test_folder_and_video_become_a_camera(bags: Any, detector: Detector, tmp_pat
     cameras = [m for m in written if m[0] == '/camera/image_raw']
     assert [stamp_of(m[2]) for m in cameras] == [i * 200_000_000 for i in range(5)]
     assert [int(m[2].data[0]) for m in cameras] == [40 * i for i in range(5)]
-    video = tmp_path / 'out' / 'overlay_camera_image_raw.mp4'
+    video = tmp_path / 'out' / 'overlay_camera.image_raw.mp4'
     summary = replay(video, tmp_path / 'second', ReplayOptions(('csv',)), detector=detector)
     assert (summary.frames, summary.problems) == (5, ())
 
@@ -240,7 +248,7 @@ def test_stopped_replay_is_valid_and_goes_on(
         assert frames <= summary.frames < frames + 15
         assert len(rows(out)) == summary.frames
         assert len([m for m in messages(out / 'bag') if m[0].endswith('/mask')]) == summary.frames
-        with open_source(out / 'overlay_front_image_raw.mp4') as video:
+        with open_source(out / 'overlay_front.image_raw.mp4') as video:
             assert abs(len(list(video)) - summary.frames / 2) <= 1
     summary = replay(source, out, options, detector=detector)
     assert (summary.frames, summary.is_complete, summary.problems) == (2 * COUNT, True, ())
@@ -256,7 +264,7 @@ def test_stopped_replay_is_valid_and_goes_on(
             for column in [c for c in row if c.endswith('_s')]:
                 row.pop(column)
         assert mine == theirs
-    with open_source(out / 'overlay_front_image_raw.mp4') as video:
+    with open_source(out / 'overlay_front.image_raw.mp4') as video:
         assert [round(f.stamp_ns / 1e7) for f in video] == [10 * i for i in range(COUNT)]
     again = replay(source, out, options, detector=detector)
     assert (again.processed, again.frames, again.is_complete) == (0, 2 * COUNT, True)
@@ -331,6 +339,10 @@ def test_corrupt_messages_are_named_and_the_rest_is_done(
     summary = replay(source, tmp_path / 'out', ReplayOptions(ALL), detector=detector)
     assert (summary.frames, summary.is_complete) == (2 * COUNT - 2, True)
     assert [(p.index, p.stage) for p in summary.problems] == [(6, 'reading'), (10, 'reading')]
+    assert summary.lost == 2
+    recorded = [m[3] for m in raw_messages(source) if m[0] in (FRONT, REAR)]
+    written = [m[3] for m in raw_messages(tmp_path / 'out' / 'bag') if m[0] in (FRONT, REAR)]
+    assert written == recorded  # also what could not be decoded
     assert 'rgb7' in summary.problems[1].reason
     page = (tmp_path / 'out' / 'report.html').read_text()
     assert '2 problems' in page
@@ -354,7 +366,7 @@ def test_bag_that_was_cut_off_is_read_as_far_as_it_goes(
     assert 0.4 * share * 2 * COUNT < summary.frames < 2 * COUNT
     assert summary.is_complete
     assert summary.problems
-    assert 'cut off' in summary.problems[-1].reason or 'further' in summary.problems[-1].reason
+    assert any('cut off' in p.reason or 'further' in p.reason for p in summary.problems)
     assert [int(r['index']) for r in rows(tmp_path / 'out')] == list(range(summary.frames))
 
 
@@ -389,6 +401,41 @@ def test_part_of_a_split_bag_that_is_damaged_costs_only_itself(
     )
     assert summary.frames == COUNT - 1
     assert any(broken.name in p.reason for p in summary.problems)
+
+
+def test_folder_is_for_one_replay_at_a_time(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, out = bags.write(count=2), tmp_path / 'out'
+    refused: list[str] = []
+
+    def again(done: int, total: int | None) -> None:
+        if not refused:
+            with pytest.raises(MaskomalyError, match=f'in use by process {os.getpid()}') as error:
+                replay(source, out, ReplayOptions(('csv',)), detector=detector)
+            refused.append(str(error.value))
+
+    summary = replay(source, out, ReplayOptions(('csv',)), detector=detector, progress=again)
+    assert (summary.frames, summary.problems) == (4, ())
+    assert refused
+    assert replay(source, out, ReplayOptions(('csv',)), detector=detector).is_complete
+
+
+def test_cameras_have_files_of_their_own() -> None:
+    cameras = ['/camera/front/image_raw', '/camera_front/image_raw', '/camera/front_image/raw',
+               '/camera.front/image_raw', 'camera/front/image_raw', '/', '//', '/%']  # fmt: skip
+    names = {file_name(camera) for camera in cameras}
+    assert len(names) == len(cameras)
+    assert file_name(cameras[0]) == 'camera.front.image_raw'
+    assert not any(name.startswith('.') or '/' in name for name in names)
+
+
+def test_reading_a_journal_changes_nothing(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, out = bags.write(count=2), tmp_path / 'out'
+    replay(source, out, ReplayOptions(('csv',)), detector=detector)
+    path = out / '.replay' / 'journal.jsonl'
+    path.write_bytes(path.read_bytes() + b'{"kind":"problem","ind')
+    before = path.read_bytes()
+    assert len(list(read_journal(out).frames())) == 4
+    assert path.read_bytes() == before
 
 
 def test_network_failures_are_named(bags: Any, detector: Detector, tmp_path: Path) -> None:
@@ -444,7 +491,7 @@ def test_output_that_fails_ends_the_run_and_a_rerun_goes_on(
 ) -> None:
     """A folder where a file should be is refused by the system as a full disk would be."""
     source, out = bags.write(), tmp_path / 'out'
-    blocked = out / 'scores' / 'front_image_raw' / '000020.png'
+    blocked = out / 'scores' / 'front.image_raw' / '000020.png'
     blocked.mkdir(parents=True)
     (out / '.replay').mkdir()
     (out / '.replay' / 'journal.jsonl').write_text('')

@@ -1,0 +1,77 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a bag says that it holds: `metadata.yaml`, and the numbers of the files of a split bag."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What a bag says that it holds.
+
+    Attributes:
+        counts: messages by topic and type.
+        missing: names of files that belong to it and are not there.
+
+    """
+
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+def read_announced(path: Path, files: Iterable[Path]) -> Announced:
+    """Return what a bag says that it holds; nothing where its metadata is missing or damaged.
+
+    Args:
+        path: of the bag.
+        files: its storage files that are there.
+
+    """
+    try:
+        information: Any = yaml.safe_load((path / 'metadata.yaml').read_text(encoding='utf-8'))
+        information = information['rosbag2_bagfile_information']
+        names = [PurePath(name).name for name in information['relative_file_paths']]
+        counts: dict[tuple[str, str], int] = {}
+        for topic in information['topics_with_message_count']:
+            metadata, count = topic['topic_metadata'], topic['message_count']
+            if isinstance(count, int) and 0 < count < 2**40:
+                counts[str(metadata['name']), str(metadata['type'])] = count
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+        return Announced({}, _gaps(files))
+    return Announced(counts, tuple(n for n in names if not (path / n).exists()))
+
+
+def _gaps(files: Iterable[Path]) -> tuple[str, ...]:
+    """Return what is missing between the first and the last of numbered files."""
+    numbers: dict[tuple[str, str], set[int]] = {}
+    for file in files:
+        match = re.fullmatch(r'(.*_)(\d{1,6})(\.\D.*)', file.name)
+        if match:
+            numbers.setdefault((match[1], match[3]), set()).add(int(match[2]))
+    return tuple(
+        f'{start}{number}{end}'
+        for (start, end), found in numbers.items()
+        if len(found) > 1 and max(found) - min(found) < 10 * len(found)
+        for number in range(min(found), max(found))
+        if number not in found
+    )

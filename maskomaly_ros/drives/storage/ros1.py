@@ -1,0 +1,202 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Bags of ROS 1 (https://wiki.ros.org/Bags/Format/2.0), record by record."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from maskomaly_ros.drives.storage.records import (
+    DECOMPRESS,
+    DECOMPRESS_START,
+    ERRORS,
+    CutError,
+    Damage,
+    Item,
+    Message,
+    Topic,
+    chunk_items,
+    messages_text,
+    remaining,
+    take,
+)
+
+_MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
+_KINDS = frozenset((_MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION))
+
+_Fields = dict[str, bytes]
+
+
+def read_ros1(stream: BinaryIO) -> Iterator[Item]:
+    """Yield what a bag holds, topics that its index knows first."""
+    if not stream.readline(32).startswith(b'#ROSBAG V2.0'):
+        raise EOFError('it does not begin like a ROS 1 bag')
+    start = stream.tell()
+    chunks: list[int] = []
+    with suppress(*ERRORS, OSError):
+        topics: dict[int, Topic] = {}
+        counts: dict[int, int] = {}
+        header, _ = _record(stream)
+        stream.seek(int.from_bytes(header['index_pos'], 'little') or start)
+        while remaining(stream):
+            header, data = _record(stream)
+            if header['op'][0] == _CONNECTION:
+                topic = _topic(header, data)
+                topics[topic.key] = topic
+            elif header['op'][0] == _CHUNK_INFO:
+                chunks.append(int.from_bytes(header['chunk_pos'], 'little'))
+                for key, count in struct.iter_unpack('<II', data):
+                    counts[key] = counts.get(key, 0) + count
+            else:
+                chunks.clear()
+                topics.clear()
+                break
+        for key, topic in topics.items():
+            yield topic._replace(announced=counts.get(key, 0))
+    stream.seek(start)
+    yield from _records(stream, sorted(chunks))
+
+
+def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
+    while remaining(stream):
+        place = stream.tell()
+        following = bisect_right(chunks, place)
+        limit = chunks[following] if following < len(chunks) else None
+        reason = ''
+        header: _Fields = {}
+        begin = place
+        try:
+            (size,) = struct.unpack('<I', take(stream, 4))
+            header = _fields(take(stream, size))
+            (size,) = struct.unpack('<I', take(stream, 4))
+            begin = stream.tell()
+            if header['op'][0] not in _KINDS:
+                raise ValueError(f'op {header["op"][0]}')
+            if limit is not None and stream.tell() + size > limit:
+                raise ValueError('the record runs into the next chunk')
+            data = take(stream, size)
+        except ERRORS as error:
+            if limit is None:
+                if header.get('op', b'\0')[0] == _CHUNK and isinstance(error, CutError):
+                    stream.seek(begin)
+                    yield from _cut_chunk(stream, header)
+                if isinstance(error, CutError):
+                    raise
+                raise ValueError(f'byte {place}: {type(error).__name__}: {error}') from error
+            reason = f'{type(error).__name__}: {error}'
+        if reason:
+            yield Damage(f'bytes {place} to {limit} are no records: {reason}')
+            stream.seek(limit or 0)
+            continue
+        try:
+            if header['op'][0] == _CHUNK:
+                yield from _chunk(stream, header, data, place + 4)
+            else:
+                item = _item(header, data)
+                if item:
+                    yield item
+        except ERRORS as error:
+            yield Damage(f'the record at byte {place} is lost: {type(error).__name__}: {error}')
+
+
+def _item(header: _Fields, data: bytes) -> Topic | Message | None:
+    kind = header['op'][0]
+    if kind == _MESSAGE:
+        key, seconds, nanoseconds = struct.unpack('<III', header['conn'] + header['time'])
+        return Message(key, seconds * 1_000_000_000 + nanoseconds, data)
+    return _topic(header, data) if kind == _CONNECTION else None
+
+
+def _topic(header: _Fields, data: bytes) -> Topic:
+    fields = {name: value.decode(errors='replace') for name, value in _fields(data).items()}
+    package, _, name = fields['type'].rpartition('/')
+    return Topic(
+        int.from_bytes(header['conn'], 'little'),
+        header['topic'].decode(errors='replace'),
+        f'{package}/msg/{name}',
+        fields.get('message_definition', ''),
+    )
+
+
+def _chunk(stream: BinaryIO, header: _Fields, data: bytes, place: int) -> Iterator[Item]:
+    index = _index(stream)
+    counts = {key: len(places) for key, places in index.items()}
+    try:
+        content = DECOMPRESS[header['compression'].decode()](data)
+    except Exception as error:  # of a kind that depends on the compression
+        missing = sum(counts.values())
+        lost = f' with {messages_text(missing)}' if missing else ''
+        yield Damage(f'the chunk at byte {place} is lost{lost}: {error}', counts)
+        return
+    yield from chunk_items(content, index, _parse, f'the chunk at byte {place}')
+
+
+def _parse(data: bytes, start: int) -> tuple[Item | None, int]:
+    (size,) = struct.unpack_from('<I', data, start)
+    begin = start + 4 + size
+    header = _fields(data[start + 4 : begin])
+    (size,) = struct.unpack_from('<I', data, begin)
+    end = begin + 4 + size
+    if end > len(data) or header['op'][0] not in (_MESSAGE, _CONNECTION):
+        raise ValueError(f'no record at byte {start} of the chunk')
+    return _item(header, data[begin + 4 : end]), end
+
+
+def _cut_chunk(stream: BinaryIO, header: _Fields) -> Iterator[Item]:
+    """Yield what comes before the cut in the last chunk of a file."""
+    with suppress(*ERRORS):
+        content = DECOMPRESS_START[header['compression'].decode()](stream.read())
+        start = 0
+        while start < len(content):
+            item, start = _parse(content, start)
+            if item:
+                yield item
+
+
+def _index(stream: BinaryIO) -> dict[int, list[int]]:
+    """Read the index that follows a chunk: places of the messages of each connection."""
+    index: dict[int, list[int]] = {}
+    while True:
+        place = stream.tell()
+        try:
+            header, data = _record(stream)
+            if header['op'][0] != _INDEX:
+                break
+            key = int.from_bytes(header['conn'], 'little')
+            places = [offset for *_, offset in struct.iter_unpack('<III', data)]
+        except ERRORS:
+            break
+        index.setdefault(key, []).extend(places)
+    stream.seek(place)
+    return index
+
+
+def _record(stream: BinaryIO) -> tuple[_Fields, bytes]:
+    header = _fields(take(stream, *struct.unpack('<I', take(stream, 4))))
+    return header, take(stream, *struct.unpack('<I', take(stream, 4)))
+
+
+def _fields(data: bytes) -> _Fields:
+    fields, place = {}, 0
+    while place < len(data):
+        (size,) = struct.unpack_from('<I', data, place)
+        name, _, value = data[place + 4 : place + 4 + size].partition(b'=')
+        fields[name.decode()] = value
+        place += 4 + size
+    return fields
