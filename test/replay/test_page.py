@@ -189,7 +189,7 @@ def test_bars_stand_in_lanes_and_a_frame_has_an_address(browser: Any, tmp_path: 
     write_page(journal, folder)
     page = (folder / 'report.html').as_uri()
     browser.get('about:blank')
-    browser.get(f'{page}#camera=front_image_raw&frame=17')
+    browser.get(f'{page}#camera=front.image_raw&frame=17')
     assert shown(browser).startswith('/front/image_raw, frame 17,')
     rows = browser.execute_script(
         "const c = document.querySelector('canvas'), s = c.width / c.clientWidth;"
@@ -201,8 +201,8 @@ def test_bars_stand_in_lanes_and_a_frame_has_an_address(browser: Any, tmp_path: 
     starts = [row for row, before in zip(rows, [-9, *rows], strict=False) if row - before > 1]
     assert len(starts) == 3, rows
     browser.find_element('id', 'next').click()
-    assert browser.current_url == f'{page}#camera=front_image_raw&frame=18'
-    browser.execute_script("location.hash = '#camera=front_image_raw&frame=3'")
+    assert browser.current_url == f'{page}#camera=front.image_raw&frame=18'
+    browser.execute_script("location.hash = '#camera=front.image_raw&frame=3'")
     wait_for(browser, "document.getElementById('shown').textContent.includes('frame 3,')")
     browser.execute_script("location.hash = '#camera=nobody&frame=3'")
     assert 'frame 3,' in shown(browser)
