@@ -123,15 +123,21 @@ class Ring:
             self._bytes += message.size
             return True
 
-    def hold(self, since_ns: int) -> None:
-        """Let a recording read from the first message that arrived at or after a time."""
+    def hold(self, since_ns: int) -> int | None:
+        """Let a recording read from the first message that arrived at or after a time.
+
+        Returns:
+            When that one arrived; None where there is none yet.
+
+        """
         with self._lock:
             self._reading = self._next
             self._missed = 0
             for number in range(self._first, self._next):
                 if self._messages[number].arrived_ns >= since_ns:
                     self._reading = number
-                    return
+                    return self._messages[number].arrived_ns
+        return None
 
     def release(self) -> None:
         """End the reading; messages expire again."""

@@ -63,6 +63,10 @@ EVENT_COLUMNS = {
     'range_m': 'float64',
     'range_stddev_m': 'float64',
 }
+# Of many drives; `event` numbers those of one bag, and `thumbnail` is a file.
+BAG_EVENT_COLUMNS = {
+    'bag': 'string', 'event': 'int64', **EVENT_COLUMNS, 'thumbnail': 'string'
+}  # fmt: skip
 _ROWS_AT_ONCE = 10_000
 
 
