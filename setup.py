@@ -88,6 +88,7 @@ EXTRAS = {
         'ros-rosgraph-msgs',
         'ros-sensor-msgs',
         'ros-std-msgs',
+        'ros-std-srvs',
         'ros-visualization-msgs',
     ],
     'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
@@ -95,6 +96,7 @@ EXTRAS = {
     # What `make demo` installs: the live node on a clip, a video or a bag.
     'demo': ['av', 'lz4', 'numba', 'rosbags', 'zstandard'],
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
+    'record': ['lz4', 'pyarrow', 'rosbags', 'zstandard'],  # maskomaly_event_recorder
     'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],
     'export': ['onnx', 'onnxruntime', 'onnxscript', 'openvino'],
     'evaluate': ['h5py', 'matplotlib'],
@@ -151,6 +153,7 @@ setup(
         'console_scripts': [
             'maskomaly = maskomaly_ros.cli.main:main',
             'maskomaly_node = maskomaly_ros.node.__main__:main',
+            'maskomaly_event_recorder = maskomaly_ros.recorder.__main__:main',
             'maskomaly_player = maskomaly_ros.rig.player:main',
             'maskomaly_recorder = maskomaly_ros.rig.recorder:main',
         ],

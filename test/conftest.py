@@ -51,7 +51,8 @@ def shared() -> Path:
 # Where tests load networks, compile kernels, render scenes, or start nodes and whole programs:
 # seconds each. `make test-fast` leaves them out.
 _SLOW = (
-    'cli', 'demo', 'mining', 'networks', 'node', 'rig', 'scenes', 'training', 'replay/test_run.py',
+    'cli', 'demo', 'mining', 'networks', 'node', 'recorder/test_node.py', 'rig', 'scenes',
+    'training', 'replay/test_run.py',
     'evaluation/test_analysis.py', 'evaluation/test_calibration.py', 'test_benchmark.py',
     'test_detector.py', 'test_fuzz.py', 'test_launch.py', 'test_parameters.py', 'test_scoring.py',
     'test_scoring_fused.py',

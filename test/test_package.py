@@ -32,7 +32,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-EXECUTABLES = {'maskomaly', 'maskomaly_node', 'maskomaly_player', 'maskomaly_recorder'}
+EXECUTABLES = {
+    'maskomaly', 'maskomaly_event_recorder', 'maskomaly_node', 'maskomaly_player',
+    'maskomaly_recorder',
+}  # fmt: skip
 NAME = 'maskomaly_ros'
 PACKAGE = ROOT / NAME
 HEADER = """\

@@ -398,7 +398,7 @@ def _load_from_checkpoint(load: LoadSettings) -> Detector:
     return load_detector(load)
 
 
-class _RosLogHandler(logging.Handler):
+class RosLogHandler(logging.Handler):
     """Passes what the library logs on to the log of the node."""
 
     def __init__(self, node: LifecycleNode) -> None:
@@ -406,6 +406,7 @@ class _RosLogHandler(logging.Handler):
         self._ros = node.get_logger()
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
         # rclpy ties a severity to a line of code, so there must be one line for each.
         message = self.format(record)
         if record.levelno >= logging.ERROR:
@@ -470,7 +471,7 @@ class _NodeThread(threading.Thread):
     def _serve(self) -> None:
         node = self._node = MaskomalyNode()
         library = logging.getLogger('maskomaly_ros')
-        library.addHandler(_RosLogHandler(node))
+        library.addHandler(RosLogHandler(node))
         library.setLevel(logging.DEBUG)
         library.propagate = False
         self._executor.add_node(node)

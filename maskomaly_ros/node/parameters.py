@@ -22,7 +22,7 @@ then those that the user did not give take the values calibrated for the checkpo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -138,7 +138,7 @@ class Parameters:
         self.load, self.live = self._settings({})
         # One callback: several would each be given what was sent, not what another made of it.
         node.add_pre_set_parameters_callback(
-            lambda parameters: self._follow_score(_type_empty_lists(parameters))
+            lambda parameters: self._follow_score(type_empty_lists(parameters, TABLE))
         )
         node.add_on_set_parameters_callback(self._check_changes)
         node.add_post_set_parameters_callback(self._apply_changes)
@@ -259,12 +259,12 @@ class Parameters:
                 self._detector.config = self.live.detector
 
 
-def _type_empty_lists(parameters: list[Parameter]) -> list[Parameter]:
+def type_empty_lists(parameters: list[Parameter], table: Mapping[str, Row]) -> list[Parameter]:
     """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
     return [
-        Parameter(p.name, parameter_type(TABLE[p.name]), [])
-        if p.name in TABLE
-        and TABLE[p.name].type.endswith('_array')
+        Parameter(p.name, parameter_type(table[p.name]), [])
+        if p.name in table
+        and table[p.name].type.endswith('_array')
         and p.type_.name.endswith('_ARRAY')
         and len(p.value) == 0
         else p

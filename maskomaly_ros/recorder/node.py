@@ -31,20 +31,22 @@ from typing import Any, NoReturn
 
 import rclpy
 import rclpy.logging
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from rcl_interfaces.msg import SetParametersResult
 from std_srvs.srv import Trigger as TriggerService
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.interfaces import COMPRESSED, IMAGE
 from maskomaly_ros.node.bond import Bond
 from maskomaly_ros.node.camera import resolve_camera_topics
+from maskomaly_ros.node.maskomaly_node import RosLogHandler
 from maskomaly_ros.node.messages import message_class
-from maskomaly_ros.node.parameters import descriptor, type_empty_lists
+from maskomaly_ros.node.parameters import descriptor, parameter_type, type_empty_lists
 from maskomaly_ros.parameter_files import check_arguments
 from maskomaly_ros.recorder import decoding
 from maskomaly_ros.recorder.catalogue import Catalogue
@@ -58,7 +60,7 @@ from maskomaly_ros.recorder.writing import Topic
 _SEARCH_SECONDS = 0.5
 # Messages that wait for us: large ones take memory of the middleware.
 _DEPTH_OF_IMAGES, _DEPTH = 10, 100
-_IMAGES = (decoding.IMAGE, decoding.COMPRESSED)
+_IMAGES = (IMAGE, COMPRESSED)
 _BUTTONS = (decoding.BOOL, decoding.EMPTY)
 _STOP_SECONDS = 3.0
 
@@ -224,7 +226,7 @@ class EventRecorderNode(LifecycleNode):
         given = self._parameter_overrides
         check({name: parameter.value for name, parameter in given.items()})
         for name, row in TABLE.items():
-            default = row.default if row.default != [] else _typed_empty(row.type)
+            default = row.default if row.default != [] else parameter_type(row)
             try:
                 self.declare_parameter(name, default, descriptor(row))
             except Exception as error:  # of several kinds, and not all of one family
@@ -399,11 +401,6 @@ class EventRecorderNode(LifecycleNode):
             return response
 
 
-def _typed_empty(kind: str) -> Any:
-    """Return what declares an empty list: its type, as the list has none."""
-    return Parameter.Type[kind.upper()]
-
-
 _Offered = tuple[int, int, int, int]
 
 
@@ -440,3 +437,55 @@ def _qos_of_bag(offered: _Offered) -> Any:
         unlimited,
         False,
     )
+
+
+def main(args: list[str] | None = None) -> NoReturn:
+    """Run the node until SIGINT or SIGTERM, complete what is under way, and end the process.
+
+    Its exit status is 0 after a signal, 1 where the node could not be made or started.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        check_arguments(sys.argv if args is None else args, NODE_NAME)
+        # Signals are ours: rclpy would end the context under the feet of the recorder.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # a parameter file that is no YAML, or other bad arguments
+        raise SystemExit(f'{NODE_NAME}: {error}') from None
+    status = _run(ended)
+    rclpy.try_shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Python would take torch apart, object by object
+
+
+def _run(ended: threading.Event) -> int:
+    log = rclpy.logging.get_logger(NODE_NAME)
+    try:
+        node = EventRecorderNode()
+        library = logging.getLogger('maskomaly_ros')
+        library.addHandler(RosLogHandler(node))
+        library.setLevel(logging.INFO)
+        library.propagate = False
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if not node.autostart():
+            raise MaskomalyError('autostart failed; see above')
+        while not ended.is_set():
+            executor.spin_once(timeout_sec=0.1)
+        if not node.stop_working(_STOP_SECONDS):
+            log.warning('the disk is too slow: what is under way is completed at the next start')
+        node.destroy_node()
+        executor.shutdown()
+    except MaskomalyError as error:
+        log.fatal(str(error))
+        return 1
+    except Exception:
+        log.fatal(traceback.format_exc())
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    main()

@@ -15,3 +15,4 @@
 """Fixtures of tests of the event recorder."""
 
 from recorder_fixtures import *  # noqa: F403
+from ros_fixtures import *  # noqa: F403
