@@ -165,6 +165,37 @@ def test_damaged_page_costs_only_its_rows(bags: Any) -> None:
     check_count(frames, problems, announced)
 
 
+@pytest.mark.parametrize('kind', ['mcap', 'ros1'])
+def test_missing_bytes_cost_their_chunk(bags: Any, kind: str) -> None:
+    """What follows is no longer where the index says, nor is the index where the file says."""
+    path = file = bags.write('drive.bag' if kind == 'ros1' else 'drive', kind, noise=200_000)
+    if kind == 'mcap':
+        (file,) = path.glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    place = content.index(b'rgb8', len(content) // 3)
+    del content[place : place + 7]
+    file.write_bytes(content)
+    frames, problems, announced = read(path, topics=EVERY_CAMERA)
+    assert announced == 40
+    assert len(frames) >= 28, [p.reason for p in problems]
+    check_count(frames, problems, announced)
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'ros1'])
+def test_damaged_beginning_costs_little(bags: Any, kind: str) -> None:
+    path = file = bags.write('drive.bag' if kind == 'ros1' else 'drive', kind, noise=200_000)
+    if kind == 'mcap':
+        (file,) = path.glob('*.mcap')
+    content = bytearray(file.read_bytes())
+    content[:30] = bytes(30)
+    file.write_bytes(content)
+    frames, problems, announced = read(path, topics=EVERY_CAMERA)
+    assert announced == 40
+    assert len(frames) >= 28, [p.reason for p in problems]
+    assert any('does not begin like' in p.reason for p in problems)
+    check_count(frames, problems, announced)
+
+
 def test_depth_is_no_camera(bags: Any) -> None:
     rgb8, depth = b'\5\0\0\0rgb8\0\0\0\0', b'\6\0\0\x0016UC1\0\0\0'
     path = bags.write(change=lambda index, topic, data: data.replace(rgb8, depth))

@@ -48,7 +48,8 @@ _HEAD = struct.Struct('<BQ')
 _FOOTER_BYTES = 37
 # Where a record of the data section may begin: its length is below 4 GiB.
 _LIKELY = re.compile(rb'[\x03-\x07][\s\S]{4}\0{4}')
-_WINDOW = 1 << 20
+_END_OF_DATA = b'\x0f\x04' + bytes(7)  # without its checksum
+_WINDOW, _LONGEST_SUMMARY = 1 << 20, 1 << 26
 
 _Schemas = dict[int, tuple[str, str]]
 
@@ -66,44 +67,66 @@ class _Summary:
 def read_mcap(stream: BinaryIO) -> Iterator[Item]:
     """Yield what an MCAP file holds, topics that its summary knows first."""
     if take(stream, 8) != _MAGIC:
-        raise EOFError('it does not begin like an MCAP file')
+        yield Damage('it does not begin like an MCAP file')
     summary = _read_summary(stream)
     for key, topic in summary.topics.items():
         yield topic._replace(announced=summary.counts.get(key, 0))
+    # Where bytes are missing, what comes later is not where the summary says.
+    chunks = [place for place in sorted(set(summary.chunks)) if _begins_chunk(stream, place)]
     stream.seek(8)
-    yield from _records(stream, summary.schemas, sorted(summary.chunks))
+    yield from _records(stream, summary.schemas, chunks)
 
 
 def _read_summary(stream: BinaryIO) -> _Summary:
     """Read the summary; it is empty where the file has none that is whole."""
-    summary = _Summary()
-    try:
+    with suppress(*ERRORS, OSError):
         end = stream.seek(-_FOOTER_BYTES, 2)
         kind, _, start, _, checksum, magic = struct.unpack('<BQQQI8s', take(stream, _FOOTER_BYTES))
         if kind != _FOOTER or magic != _MAGIC or not start:
-            return summary
-        stream.seek(start)
-        content = take(stream, end + 25 - start)  # with the footer up to its checksum
-        if checksum and zlib.crc32(content) != checksum:
-            return summary
-        place = 0
-        while place < end - start:
-            kind, size = _HEAD.unpack_from(content, place)
-            record = BytesIO(content[place + 9 : place + 9 + size])
-            place += 9 + size
-            if kind in (_SCHEMA, _CHANNEL):
-                topic = _definition(kind, record, summary.schemas)
-                if topic:
-                    summary.topics[topic.key] = topic
-            elif kind == _CHUNK_INDEX:
-                summary.chunks.append(_numbers(record, '<QQQ')[2])
-            elif kind == _STATISTICS:
-                record.seek(42)
-                (length,) = _numbers(record, '<I')
-                summary.counts = dict(struct.iter_unpack('<HQ', take(record, length)))
-    except (*ERRORS, OSError):
-        return _Summary()
+            return _Summary()
+        for place in (start, _after_data(stream, end)):
+            with suppress(*ERRORS, OSError):
+                stream.seek(place)
+                content = take(stream, end + 25 - place)  # with the footer up to its checksum
+                if not checksum or zlib.crc32(content) == checksum:
+                    return _summary(content[:-25])
+    return _Summary()
+
+
+def _after_data(stream: BinaryIO, end: int) -> int:
+    """Return where the summary begins if not where the footer says, as bytes are missing."""
+    begin = stream.seek(max(0, end - _LONGEST_SUMMARY))
+    return begin + stream.read().rindex(_END_OF_DATA) + len(_END_OF_DATA) + 4
+
+
+def _summary(content: bytes) -> _Summary:
+    summary = _Summary()
+    place = 0
+    while place < len(content):
+        kind, size = _HEAD.unpack_from(content, place)
+        record = BytesIO(content[place + 9 : place + 9 + size])
+        place += 9 + size
+        if kind in (_SCHEMA, _CHANNEL):
+            topic = _definition(kind, record, summary.schemas)
+            if topic:
+                summary.topics[topic.key] = topic
+        elif kind == _CHUNK_INDEX:
+            summary.chunks.append(_numbers(record, '<QQQ')[2])
+        elif kind == _STATISTICS:
+            record.seek(42)
+            (length,) = _numbers(record, '<I')
+            summary.counts = dict(struct.iter_unpack('<HQ', take(record, length)))
+        elif not 0 < kind < 0x80:
+            raise ValueError(f'opcode {kind}')
     return summary
+
+
+def _begins_chunk(stream: BinaryIO, place: int) -> bool:
+    with suppress(*ERRORS, OSError):
+        stream.seek(place)
+        kind, size = _HEAD.unpack(take(stream, 9))
+        return kind == _CHUNK and _is_chunk(stream, size)
+    return False
 
 
 def _records(stream: BinaryIO, schemas: _Schemas, chunks: list[int]) -> Iterator[Item]:

@@ -16,10 +16,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from maskomaly_ros.drives.storage.records import (
@@ -40,47 +43,100 @@ from maskomaly_ros.drives.storage.records import (
 _MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 _KINDS = frozenset((_MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION))
 
+# Records found by a field of their header; those of the first kind stand at the end of a bag, and
+# none of either kind, but connections, inside a chunk.
+_AT_END = re.compile(rb'op=[\x06\x07]')
+_OUTSIDE_CHUNKS = re.compile(rb'op=[\x05\x06]')
+_LONGEST_HEADER, _LONGEST_INDEX, _WINDOW = 4096, 1 << 26, 1 << 20
+
 _Fields = dict[str, bytes]
+
+
+@dataclass
+class _Index:
+    """What stands at the end of a bag that was closed."""
+
+    topics: dict[int, Topic] = field(default_factory=dict)
+    counts: Counter[int] = field(default_factory=Counter)
+    chunks: list[int] = field(default_factory=list)
 
 
 def read_ros1(stream: BinaryIO) -> Iterator[Item]:
     """Yield what a bag holds, topics that its index knows first."""
     if not stream.readline(32).startswith(b'#ROSBAG V2.0'):
-        raise EOFError('it does not begin like a ROS 1 bag')
+        yield Damage('it does not begin like a ROS 1 bag')
     start = stream.tell()
-    chunks: list[int] = []
-    with suppress(*ERRORS, OSError):
-        topics: dict[int, Topic] = {}
-        counts: dict[int, int] = {}
-        header, _ = _record(stream)
-        stream.seek(int.from_bytes(header['index_pos'], 'little') or start)
-        while remaining(stream):
-            header, data = _record(stream)
-            if header['op'][0] == _CONNECTION:
-                topic = _topic(header, data)
-                topics[topic.key] = topic
-            elif header['op'][0] == _CHUNK_INFO:
-                chunks.append(int.from_bytes(header['chunk_pos'], 'little'))
-                for key, count in struct.iter_unpack('<II', data):
-                    counts[key] = counts.get(key, 0) + count
-            else:
-                chunks.clear()
-                topics.clear()
-                break
-        for key, topic in topics.items():
-            yield topic._replace(announced=counts.get(key, 0))
+    index = _read_index(stream)
+    for key, topic in index.topics.items():
+        yield topic._replace(announced=index.counts[key])
+    # Where bytes are missing, what comes later is not where the index says.
+    chunks = [place for place in sorted(set(index.chunks)) if _is_chunk(stream, place)]
     stream.seek(start)
-    yield from _records(stream, sorted(chunks))
+    yield from _records(stream, chunks)
+
+
+def _read_index(stream: BinaryIO) -> _Index:
+    """Read the index, also if it is not where the bag says; it is empty where it is not whole."""
+    for place in _index_places(stream):
+        index = _Index()
+        with suppress(*ERRORS, OSError):
+            stream.seek(place)
+            while remaining(stream):
+                _note(index, *_record(stream))
+            return index
+    return _Index()
+
+
+def _index_places(stream: BinaryIO) -> Iterator[int]:
+    with suppress(*ERRORS, OSError):
+        yield int.from_bytes(_record(stream)[0]['index_pos'], 'little') or stream.seek(0, 2)
+    yield from _starts(stream, max(0, stream.seek(0, 2) - _LONGEST_INDEX), _AT_END)
+
+
+def _note(index: _Index, header: _Fields, data: bytes) -> None:
+    if header['op'][0] == _CONNECTION:
+        topic = _topic(header, data)
+        index.topics[topic.key] = topic
+    elif header['op'][0] == _CHUNK_INFO:
+        index.chunks.append(int.from_bytes(header['chunk_pos'], 'little'))
+        for key, count in struct.iter_unpack('<II', data):
+            index.counts[key] += count
+    else:
+        raise ValueError('no record of an index')
+
+
+def _is_chunk(stream: BinaryIO, place: int) -> bool:
+    with suppress(*ERRORS, OSError):
+        stream.seek(place)
+        return _fields(take(stream, *struct.unpack('<I', take(stream, 4))))['op'] == b'\x05'
+    return False
+
+
+def _starts(stream: BinaryIO, place: int, kinds: re.Pattern[bytes]) -> Iterator[int]:
+    """Yield where records of some kinds begin, found by their field `op`."""
+    end = stream.seek(0, 2)
+    while place < end:
+        stream.seek(place)
+        window = stream.read(_WINDOW)
+        for match in kinds.finditer(window):
+            at = match.start()
+            for start in range(at - 8, max(-1, at - _LONGEST_HEADER), -1):
+                (size,) = struct.unpack_from('<I', window, start)
+                if at - start <= size <= _LONGEST_HEADER:
+                    with suppress(*ERRORS):
+                        fields = _fields(window[start + 4 : start + 4 + size])
+                        if fields.get('op') == match[0][3:]:
+                            yield place + start
+                            break
+        place += max(1, len(window) - _LONGEST_HEADER)
 
 
 def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
     while remaining(stream):
-        place = stream.tell()
+        place = begin = stream.tell()
         following = bisect_right(chunks, place)
         limit = chunks[following] if following < len(chunks) else None
-        reason = ''
         header: _Fields = {}
-        begin = place
         try:
             (size,) = struct.unpack('<I', take(stream, 4))
             header = _fields(take(stream, size))
@@ -88,21 +144,21 @@ def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
             begin = stream.tell()
             if header['op'][0] not in _KINDS:
                 raise ValueError(f'op {header["op"][0]}')
-            if limit is not None and stream.tell() + size > limit:
+            if limit is not None and begin + size > limit:
                 raise ValueError('the record runs into the next chunk')
             data = take(stream, size)
         except ERRORS as error:
-            if limit is None:
-                if header.get('op', b'\0')[0] == _CHUNK and isinstance(error, CutError):
+            reason = f'{type(error).__name__}: {error}'
+            again = limit or next(_starts(stream, place + 4, _OUTSIDE_CHUNKS), None)
+            if again is None:
+                if not isinstance(error, CutError):
+                    raise ValueError(f'byte {place}: {reason}') from error
+                if header.get('op', b'\0')[0] == _CHUNK:
                     stream.seek(begin)
                     yield from _cut_chunk(stream, header)
-                if isinstance(error, CutError):
-                    raise
-                raise ValueError(f'byte {place}: {type(error).__name__}: {error}') from error
-            reason = f'{type(error).__name__}: {error}'
-        if reason:
-            yield Damage(f'bytes {place} to {limit} are no records: {reason}')
-            stream.seek(limit or 0)
+                raise
+            yield Damage(f'bytes {place} to {again} are no records: {reason}')
+            stream.seek(again)
             continue
         try:
             if header['op'][0] == _CHUNK:
