@@ -329,6 +329,25 @@ class Detector:
         for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
             _ = detection.obstacles, detection.overlay()
 
+    def scored(self, prediction: MaskPrediction, config: DetectorConfig | None = None) -> Tensor:
+        """Return the score maps of what the network answered, as `detect` computes them.
+
+        The one function behind heatmaps: evaluation and calibration call it as the node does.
+
+        Args:
+            prediction: of B frames.
+            config: None takes the one in force.
+
+        Returns:
+            float32 [B, H, W] in [0, 1], on the device of the prediction.
+
+        """
+        config = config or self._config
+        with torch.inference_mode():
+            if config.score == 'maskomaly':
+                return prediction.scored(score_map, config.scoring)
+            return torch.stack([self._other_score(one, config) for one in prediction.frames()])
+
     def _other_score(self, prediction: MaskPrediction, config: DetectorConfig) -> Tensor:
         """Return the score map of one frame that is not Maskomaly's, on its scale."""
         calibration = self.scores.get(config.score)
@@ -339,21 +358,16 @@ class Detector:
 
     def _score(
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
-    ) -> tuple[Sequence[Tensor], dict[str, float]]:
+    ) -> tuple[list[Tensor], dict[str, float]]:
         start = time.perf_counter()
         prediction = self.network.predict(frames)
         predicted = time.perf_counter()
         with torch.inference_mode():
-            if config.score != 'maskomaly':
-                scores: Sequence[Tensor] = [
-                    self._other_score(one, config) for one in prediction.frames()
-                ]
-            elif prediction.device.type == 'cuda':
-                scores = prediction.scored(score_map, config.scoring).unbind()
-            else:
-                # A CPU takes frame after frame in any case; a block of memory for all of them
-                # finds no place in a heap from which frames are taken meanwhile, so that it grows.
-                scores = [one.scored(score_map, config.scoring)[0] for one in prediction.frames()]
+            # A CPU takes frame after frame in any case; a block of memory for all of them
+            # finds no place in a heap from which frames are taken meanwhile, so that it grows.
+            on_gpu = prediction.device.type == 'cuda'
+            batches = [prediction] if on_gpu else prediction.frames()
+            scores = [score for batch in batches for score in self.scored(batch, config)]
             if prediction.device.type == 'cuda':
                 torch.cuda.synchronize(prediction.device)
         # On CUDA predict() only queues work; its time then shows under scoring, where it is

@@ -113,9 +113,17 @@ def read_queries(path: str | Path) -> Queries:
 def write_queries(path: str | Path, queries: Queries) -> None:
     """Write a queries file that `read_queries` reads back equal."""
     content = queries.model_dump(mode='json', exclude_none=True)
-    for name in ('score', 'scores'):  # what says nothing is left out
-        if content[name] in ('maskomaly', {}):
-            del content[name]
+    # What says nothing is left out.
+    if content['score'] == 'maskomaly':
+        del content['score']
+    scores = content.pop('scores')
+    if scores:
+        provenance = content.pop('provenance')
+        content['scores'] = {
+            name: {key: value for key, value in each.items() if value not in ([], '')}
+            for name, each in scores.items()
+        }
+        content['provenance'] = provenance
     options: dict[str, Any] = {'sort_keys': False, 'default_flow_style': None}
     text = yaml.safe_dump(content, allow_unicode=True, **options)
     if any(sign in text for sign in '\x85\u2028\u2029'):  # read back as the end of a line

@@ -113,6 +113,15 @@ def calibrate(
             'of images. Without it --ordinary serves.',
         ),
     ] = None,
+    score: Annotated[
+        MaybeStr,
+        typer.Option(
+            metavar='NAME',
+            help='Score whose threshold is meant, and with which the node begins: `maskomaly` or '
+            'another of docs/scores.md. Default: that of --queries. Its scale comes from '
+            '--ordinary.',
+        ),
+    ] = None,
     params: Params = None,
     topic: Annotated[
         MaybeStr, typer.Option(help='Camera topic of a bag; default: its first.')
@@ -209,6 +218,8 @@ def calibrate(
                 progress=bars,
             )
         check_queries(network, found.scoring_parameters())
+        if score is not None:
+            found = _with_score(network, found, score, traffic, images, cache, progress=bars)
         moved = found
         if asked is not None:
             moved = _move(
@@ -244,44 +255,78 @@ def _move(
     progress: Progress,
 ) -> Queries:
     """Return queries with the threshold that keeps a rate on a drive, or else on pictures."""
+    from maskomaly_ros.detector import Detector, DetectorConfig
     from maskomaly_ros.evaluation import false_alarms
     from maskomaly_ros.evaluation.cache import OutputCache
     from maskomaly_ros.evaluation.false_alarms import CountingRules
 
-    parameters = queries.scoring_parameters()
+    name = queries.score
+    detector = Detector(
+        network, DetectorConfig(queries.scoring_parameters(), score=name), queries.scores
+    )
+    before = queries.obstacle_threshold
+    if name != 'maskomaly' and name in queries.scores:
+        before = queries.scores[name].obstacle_threshold
     outputs = OutputCache(cache, network) if cache else None
     if drive is not None:
         rules = CountingRules.of_parameters(given, drive.topics[0] if drive.topics else '')
-        name, frames = drive.path.name, false_alarms.score_drive(network, parameters, drive)
+        source, frames = drive.path.name, false_alarms.score_drive(detector, drive)
         try:
             total = len(drive)
         except TypeError:
             total = 0
     else:
         rules = CountingRules(given.get('minimum_obstacle_area', 0))
-        name, total = ', '.join(each.name for each in traffic), sum(map(len, traffic))
+        source, total = ', '.join(each.name for each in traffic), sum(map(len, traffic))
         frames = itertools.chain.from_iterable(
-            false_alarms.score_ordinary(network, parameters, each, outputs) for each in traffic
+            false_alarms.score_ordinary(detector, each, outputs) for each in traffic
         )
     with contextlib.nullcontext() if drive is None else drive:
         found = false_alarms.find_threshold(
-            frames, rate, rules, queries.obstacle_threshold, total=total, progress=progress
+            frames, rate, rules, before, total=total, progress=progress
         )
     recall = None
     if images is not None:
-        thresholds = queries.obstacle_threshold, found.threshold
-        before, now = false_alarms.recall_at(
-            network, images, parameters, thresholds, outputs=outputs, progress=progress
+        recall_before, recall_now = false_alarms.recall_at(
+            detector, images, (before, found.threshold), outputs=outputs, progress=progress
         )
-        recall = {images.name: (before, now)}
-    return false_alarms.with_threshold(queries, found, rate, rules, name, recall)
+        recall = {images.name: (recall_before, recall_now)}
+    return false_alarms.with_threshold(queries, found, rate, rules, source, recall, name)
+
+
+def _with_score(
+    network: Network,
+    queries: Queries,
+    score: str,
+    traffic: Sequence[OrdinaryFrames],
+    images: Dataset | None,
+    cache: Path | None,
+    *,
+    progress: Progress,
+) -> Queries:
+    """Return queries that begin with a score, with its scale where they have none."""
+    from maskomaly_ros.evaluation.scales import calibrate_scores
+    from maskomaly_ros.scores import check_scores
+
+    parameters = queries.scoring_parameters()
+    check_scores([score], parameters)
+    scores = dict(queries.scores)
+    if score != 'maskomaly' and score not in scores:
+        scores |= calibrate_scores(
+            network, parameters, [score], traffic, images, cache=cache, progress=progress
+        )
+    return queries.model_copy(update={'score': score, 'scores': scores})
 
 
 def _print_threshold(queries: Queries) -> None:
     about = queries.provenance['false_alarms']
+    score = about.get('score', 'maskomaly')
+    other = score != 'maskomaly'
+    threshold = (queries.scores[score] if other else queries).obstacle_threshold
+    of = f'{score}: ' if other else ''
     length = f' ({about["seconds"]:.1f} s)' if 'seconds' in about else ''
     OUT.print(
-        f'obstacle_threshold {about["threshold_before"]:.4f} -> {queries.obstacle_threshold:.4f}: '
+        f'{of}obstacle_threshold {about["threshold_before"]:.4f} -> {threshold:.4f}: '
         f'{about["found"]} false obstacles in {about["frames"]} frames{length} of '
         f'{about["ordinary"]}, where {about["asked"]} allows {about["allowed"]}; before '
         f'{about["found_before"]}',

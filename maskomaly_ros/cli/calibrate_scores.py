@@ -82,6 +82,13 @@ def calibrate_scores(
     make_parent(out)
     network = load(checkpoint, device, precision, input_size)
     known = find_queries(network, queries)
+    source_sha256 = getattr(network, 'source_sha256', None)
+    if known.checkpoint_sha256 not in (None, network.sha256, source_sha256):
+        raise MaskomalyError(
+            f'{queries or "the bundled queries file"} belongs to weights '
+            f'{known.checkpoint_sha256:.12}, but checkpoint {network.name} has '
+            f'{network.sha256:.12}; calibrate its queries first, or name its own with --queries'
+        )
     parameters = known.scoring_parameters()
     Detector(network, DetectorConfig(parameters))  # refuses queries of another network
     names = (

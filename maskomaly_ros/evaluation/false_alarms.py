@@ -48,7 +48,7 @@ from maskomaly_ros.evaluation.datasets import Dataset, Sample
 from maskomaly_ros.evaluation.images import Progress, check_task, no_progress, over_images
 from maskomaly_ros.evaluation.metrics import SCORE_VALUES, count_scores
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
-from maskomaly_ros.networks import MaskPrediction, Network
+from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.parameters import (
     load_settings,
     read_regions,
@@ -58,7 +58,7 @@ from maskomaly_ros.parameters import (
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
 from maskomaly_ros.refinement.regions import Region
-from maskomaly_ros.scoring import ScoringParameters, score_map
+from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.topics import absolute_topic
 
 __all__ = [
@@ -278,11 +278,8 @@ def check_length(source: Source, rate: FalseAlarmRate) -> None:
         rate.allowed(frames, frames / source.rate)
 
 
-def score_drive(
-    network: Network, parameters: ScoringParameters, source: Source
-) -> Iterator[ScoredFrame]:
-    """Yield every frame of a drive with its score, as the node computes it."""
-    detector = Detector(network, DetectorConfig(parameters))
+def score_drive(detector: Detector, source: Source) -> Iterator[ScoredFrame]:
+    """Yield every frame of a drive with the detector's score, as the node computes it."""
     for frame in source:
         (detection,) = detector.detect([frame.image])
         # The node knows the header alone, which may be 0.
@@ -291,24 +288,20 @@ def score_drive(
 
 
 def score_ordinary(
-    network: Network,
-    parameters: ScoringParameters,
-    frames: OrdinaryFrames,
-    outputs: OutputCache | None = None,
+    detector: Detector, frames: OrdinaryFrames, outputs: OutputCache | None = None
 ) -> Iterator[ScoredFrame]:
     """Yield ordinary pictures, which do not follow each other, with their scores."""
 
     def score(frame: OrdinaryFrame) -> Score:
-        return frame.prediction.scored(score_map, parameters)[0].cpu().numpy()
+        return detector.scored(frame.prediction)[0].cpu().numpy()
 
-    for _, found in frames.over(network, score, outputs):
+    for _, found in frames.over(detector.network, score, outputs):
         yield ScoredFrame(found)
 
 
 def recall_at(
-    network: Network,
+    detector: Detector,
     dataset: Dataset,
-    parameters: ScoringParameters,
     thresholds: Sequence[float],
     *,
     outputs: OutputCache | None = None,
@@ -324,11 +317,11 @@ def recall_at(
 
     def count(_: Sample, prediction: MaskPrediction | None, label: Image) -> NDArray[np.int64]:
         assert prediction is not None
-        score = prediction.scored(score_map, parameters)[0].cpu().numpy()
+        score = detector.scored(prediction)[0].cpu().numpy()
         return count_scores(score, label).positives
 
     total = np.zeros(len(SCORE_VALUES), np.int64)
-    run = over_images(network, dataset, outputs, count)
+    run = over_images(detector.network, dataset, outputs, count)
     for _, positives in progress(run, len(dataset), f'{dataset.name}: recall'):
         total += positives
     if not total.any():
@@ -343,6 +336,7 @@ def with_threshold(
     rules: CountingRules,
     source: str,
     recall: Mapping[str, tuple[float, float]] | None = None,
+    score: str = 'maskomaly',
 ) -> Queries:
     """Return queries with the threshold found, and where it comes from; all else stays.
 
@@ -353,8 +347,12 @@ def with_threshold(
         rules: of counting.
         source: name of the ordinary frames.
         recall: share of anomalous pixels found before and now, by name of a data set.
+        score: whose threshold it is.
 
     """
+    other = score != 'maskomaly'
+    known = queries.scores.get(score)
+    before = known.obstacle_threshold if other and known else queries.obstacle_threshold
     about: dict[str, Any] = {
         'tool': f'maskomaly_ros {maskomaly_ros.__version__}',
         'date': datetime.date.today().isoformat(),
@@ -365,7 +363,8 @@ def with_threshold(
         'allowed': found.allowed,
         'found': found.found,
         'found_before': found.found_before,
-        'threshold_before': queries.obstacle_threshold,
+        'threshold_before': before,
+        **({'score': score} if other else {}),
         **rules.describe(),
     }
     if recall:
@@ -373,11 +372,12 @@ def with_threshold(
             name: {'before': round(before, 4), 'now': round(now, 4)}
             for name, (before, now) in recall.items()
         }
+    moved: dict[str, Any] = {'obstacle_threshold': found.threshold}
+    if other:
+        known = known or ScoreCalibration(obstacle_threshold=0.0)
+        moved = {'scores': {**queries.scores, score: known.model_copy(update=moved)}}
     return queries.model_copy(
-        update={
-            'obstacle_threshold': found.threshold,
-            'provenance': {**queries.provenance, 'false_alarms': about},
-        }
+        update={**moved, 'provenance': {**queries.provenance, 'false_alarms': about}}
     )
 
 

@@ -61,7 +61,8 @@ def calibrate_scores(
         network: the network.
         parameters: queries and parameters of Maskomaly.
         names: of scores.
-        ordinary: frames that show nothing anomalous, one at least.
+        ordinary: frames that show nothing anomalous, one at least; none are needed where all
+            scores lie in [0, 1] and there is a data set.
         dataset: images with anomalies, to choose thresholds on.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         progress: see `Progress`.
@@ -72,11 +73,13 @@ def calibrate_scores(
 
     """
     check_scores(names, parameters)
-    if not ordinary:
-        raise MaskomalyError('the scale of a score needs ordinary frames; none are given')
+    unbounded = [name for name in names if not SCORES[name].bounded]
+    if not ordinary and (unbounded or dataset is None):
+        of = unbounded[0] if unbounded else 'a score'
+        raise MaskomalyError(f'the scale of {of} needs ordinary frames; none are given')
     if dataset is not None:
         check_task(dataset, 'anomaly')
-    source = ', '.join(each.name for each in ordinary)
+    source = ', '.join(each.name for each in (*ordinary, *([dataset] if dataset else ())))
     with TemporaryDirectory(prefix='maskomaly-outputs-') as temporary:
         outputs = OutputCache(cache or Path(temporary), network)
         run = ScoreRun(network, parameters, tuple(names), {}, 0, outputs, progress)

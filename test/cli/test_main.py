@@ -292,6 +292,46 @@ def test_calibrate_moves_a_threshold_by_an_unlabelled_drive(run, checkpoint, ima
     assert run('calibrate', '--out', other)[0] == 1
 
 
+def test_other_scores_are_calibrated_and_their_thresholds_moved(run, checkpoint, images, tmp_path):
+    queries, scaled = tmp_path / 'queries.yaml', tmp_path / 'scaled.yaml'
+    before = Queries(checkpoint='tiny', anomalous_queries=(3,), obstacle_threshold=0.25)
+    write_queries(queries, before)
+    common = ('--checkpoint', checkpoint, '--device', 'cpu', '--queries', queries)
+    ordinary = ('--ordinary', images / 'images')
+    status, out, err = run(
+        'calibrate-scores', *common, *ordinary, '--out', scaled, '--scores', 'rba, entropy,sml'
+    )
+    assert status == 0, err
+    known = read_queries(scaled)
+    assert set(known.scores) == {'rba', 'entropy', 'sml'}
+    assert 'rba: obstacle_threshold' in out
+    common = ('--checkpoint', checkpoint, '--device', 'cpu', '--queries', scaled)
+    status, out, err = run(
+        'calibrate', *common, *ordinary, '--false-alarms', '1/frame', '--score', 'sml'
+    )
+    assert status == 0, err
+    moved = read_queries(scaled)
+    assert (moved.score, moved.obstacle_threshold) == ('sml', 0.25)
+    assert moved.scores['rba'] == known.scores['rba']
+    threshold = moved.scores['sml'].obstacle_threshold
+    assert f'sml: obstacle_threshold {known.scores["sml"].obstacle_threshold:.4f} -> ' in out
+    assert f'-> {threshold:.4f}' in out
+    assert moved.provenance['false_alarms']['score'] == 'sml'
+    # One that has no scale yet gets it by the way.
+    status, _, err = run(
+        'calibrate', *common, *ordinary, '--false-alarms', '1/frame', '--score', 'energy'
+    )
+    assert status == 0, err
+    assert read_queries(scaled).scores['energy'].raw
+    status, _, err = run('calibrate', *common, '--score', 'mine', '--false-alarms', '1/min')
+    assert status != 0
+    write_queries(queries, before.model_copy(update={'checkpoint_sha256': '0' * 64}))
+    common = ('--checkpoint', checkpoint, '--device', 'cpu', '--queries', queries)
+    status, _, err = run('calibrate-scores', *common, *ordinary, '--out', scaled)
+    assert status == 1
+    assert 'belongs to weights 000000000000' in ' '.join(err.split())
+
+
 def test_evaluate_counts_false_obstacles_on_ordinary_frames(run, checkpoint, images, tmp_path):
     queries, figures = tmp_path / 'queries.yaml', tmp_path / 'figures.json'
     write_queries(queries, Queries(checkpoint='tiny', obstacle_threshold=0.4))

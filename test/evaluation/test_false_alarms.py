@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.drives.images import ImageFolder
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
@@ -37,6 +38,7 @@ from maskomaly_ros.evaluation.false_alarms import (
     score_ordinary,
     with_threshold,
 )
+from maskomaly_ros.evaluation.scales import calibrate_scores
 from maskomaly_ros.obstacles import find_obstacles, obstacle_mask
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.refinement.refine import RefinementParameters, Refiner
@@ -215,20 +217,19 @@ def test_a_short_drive_is_refused_before_the_network_runs(traffic, tmp_path):
 
 
 def test_scores_of_a_drive_are_those_of_the_node(network, traffic, tmp_path):
-    parameters = ScoringParameters(anomalous_queries=(2,))
+    detector = Detector(network, DetectorConfig(ScoringParameters(anomalous_queries=(2,))))
     source = ImageFolder(tmp_path / 'traffic', 10.0)
-    driven = list(score_drive(network, parameters, source))
-    pictures = list(score_ordinary(network, parameters, traffic))
+    driven = list(score_drive(detector, source))
+    pictures = list(score_ordinary(detector, traffic))
     assert [frame.stamp for frame in driven] == [0, SECOND // 10, SECOND // 5]
     for one, other in zip(driven, pictures, strict=True):
-        np.testing.assert_allclose(one.score, other.score, atol=1e-6)
+        np.testing.assert_array_equal(one.score, other.score)
         assert one.image is not None
         assert other.image is None
 
 
 def test_a_bag_is_counted_as_the_node_counts(bags, detector):
     path = bags.write(count=120)
-    network, parameters = detector.network, detector.config.scoring
     ids = set()
     refiner = Refiner()
     with open_source(path, topics='/front/image_raw') as source:
@@ -238,7 +239,7 @@ def test_a_bag_is_counted_as_the_node_counts(bags, detector):
             refined = refiner.apply(detection, frame.header_ns, RefinementParameters())
             ids |= {obstacle.id for obstacle in refined.obstacles}
         rules = CountingRules.of_parameters({}, source.topics[0])
-        frames = score_drive(network, parameters, source)
+        frames = score_drive(detector, source)
         found = find_threshold(frames, FalseAlarmRate(5, 'minute'), rules, before=0.5)
     assert found.frames == 120
     assert found.seconds == pytest.approx(12.0)
@@ -276,7 +277,8 @@ def test_only_the_threshold_moves_and_says_where_from(network, scenes):
     found = find_threshold(drive(BLOBS), rate, rules, before=queries.obstacle_threshold)
     dataset = scenes(2)
     thresholds = (0.2, found.threshold, 1.0)
-    recall = recall_at(network, dataset, queries.scoring_parameters(), thresholds)
+    detector = Detector(network, DetectorConfig(queries.scoring_parameters()))
+    recall = recall_at(detector, dataset, thresholds)
     assert recall[0] >= recall[1] > recall[2] == 0
     moved = with_threshold(
         queries, found, rate, rules, 'a.mp4', {dataset.name: (recall[0], recall[1])}
@@ -289,3 +291,29 @@ def test_only_the_threshold_moves_and_says_where_from(network, scenes):
     assert (about['found_before'], about['threshold_before'], about['frames']) == (5, 0.2, 120)
     assert about['regions'] == 'none'
     assert about['recall'][dataset.name]['before'] == round(recall[0], 4)
+
+
+@pytest.mark.parametrize('name', ['rba', 'sml', 'entropy', 'geometric', 'maskomaly'])
+def test_every_score_has_a_threshold_of_its_own(network, traffic, scenes, name):
+    parameters = ScoringParameters(anomalous_queries=(2,))
+    others = [name] if name != 'maskomaly' else []
+    scores = calibrate_scores(network, parameters, others, [traffic])
+    queries = Queries(checkpoint='colours', anomalous_queries=(2,), scores=scores)
+    detector = Detector(network, DetectorConfig(parameters, score=name), scores)
+    rate, rules = FalseAlarmRate(1, 'frame'), CountingRules()
+    found = find_threshold(score_ordinary(detector, traffic), rate, rules, before=0.5)
+    moved = with_threshold(queries, found, rate, rules, 'traffic', score=name)
+    about = moved.provenance['false_alarms']
+    if name == 'maskomaly':
+        assert moved.obstacle_threshold == found.threshold
+        assert 'score' not in about
+        return
+    assert moved.obstacle_threshold == queries.obstacle_threshold
+    known = moved.scores[name]
+    assert known.obstacle_threshold == found.threshold
+    assert (known.raw, known.class_mean) == (scores[name].raw, scores[name].class_mean)
+    assert (about['score'], about['threshold_before']) == (name, scores[name].obstacle_threshold)
+    assert (
+        Detector(network, DetectorConfig(parameters, score=name), moved.scores).threshold_of(name)
+        == found.threshold
+    )
