@@ -23,7 +23,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -396,7 +396,8 @@ def _download(tensor: Tensor) -> NDArray[Any]:
 def find_queries(network: Network, queries_file: str | Path | None) -> Queries:
     """Return the queries for a network: from a file, else bundled, else the paper's defaults.
 
-    Logs a warning when the queries belong to other weights, or when there are none.
+    Logs a warning when the queries belong to other weights or were calibrated at another input
+    size, or when there are none.
 
     Raises:
         MaskomalyError: the file cannot be read or is wrong.
@@ -419,5 +420,14 @@ def find_queries(network: Network, queries_file: str | Path | None) -> Queries:
             queries.checkpoint_sha256,
             network.name,
             network.sha256,
+        )
+    calibrated = queries.provenance.get('input_size')
+    size = asdict(network.input_size)
+    if isinstance(calibrated, dict) and calibrated != size:
+        _LOG.warning(
+            'the queries of %s were calibrated at input size %s, and the network runs at %s: '
+            'threshold and parameters may not fit; calibrate again with --input-size %s',
+            queries_file or queries.checkpoint,
+            *('x'.join(map(str, sides.values())) for sides in (calibrated, size, size)),
         )
     return queries

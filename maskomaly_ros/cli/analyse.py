@@ -21,21 +21,8 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from maskomaly_ros.cli.common import (
-    ERR,
-    OUT,
-    Device,
-    MaybeInt,
-    MaybePath,
-    MaybePaths,
-    MaybeStr,
-    MaybeStrs,
-    Precision,
-    Size,
-    load,
-    progress,
-    report_skipped,
-)
+from maskomaly_ros.cli import options
+from maskomaly_ros.cli.common import ERR, networks_of, progress, report_skipped, say
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -49,18 +36,10 @@ def analyse(
         ),
     ],
     out: Annotated[Path, typer.Option(help='Folder for figures, tables and the page.')],
-    checkpoint: Annotated[
-        list[str], typer.Option(help='Repeat to compare; see `maskomaly checkpoint list`.')
-    ] = ['demo'],  # noqa: B006
-    queries: Annotated[
-        MaybePaths,
-        typer.Option(
-            help='Queries file, one for each checkpoint in the same order; default: those that '
-            'come with the checkpoints.'
-        ),
-    ] = None,
+    checkpoint: options.Checkpoints = ['demo'],  # noqa: B006
+    queries: options.QueriesFiles = None,
     methods: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(help='Comma-separated, for the curves; default: all that are possible.'),
     ] = None,
     query_threshold: Annotated[
@@ -84,21 +63,20 @@ def analyse(
         float, typer.Option(min=0.0, max=1.0, help='T_IoU, marked in the histogram.')
     ] = 0.25,
     most_queries: Annotated[
-        MaybeInt, typer.Option(min=0, help='Anomalous queries to try at most; default: 16.')
+        options.MaybeInt,
+        typer.Option(min=0, help='Anomalous queries to try at most; default: 16.'),
     ] = None,
     ordinary: Annotated[
-        MaybeStrs,
+        options.MaybeStrs,
         typer.Option(
             metavar='[LAYOUT:]PATH',
             help='Ordinary frames, without anomalies, for false obstacles and pooled figures: a '
             'labelled data set, a video, a folder of images or a bag. Repeat for more.',
         ),
     ] = None,
-    minimum_obstacle_area: Annotated[
-        int, typer.Option(min=0, help='Pixels of the smallest false obstacle that counts.')
-    ] = 50,
+    minimum_obstacle_area: options.MinimumArea = 50,
     rank_on: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='LAYOUT:PATH',
             help='Data set to rank queries on; default: the one that is measured on, which makes '
@@ -112,49 +90,35 @@ def analyse(
             'is the strongest, as the paper says).'
         ),
     ] = 'threshold',
-    cache: Annotated[
-        MaybePath,
-        typer.Option(help='Folder with outputs of networks, to be reused and added to.'),
-    ] = None,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
+    cache: options.Cache = None,
+    device: options.Device = 'auto',
+    precision: options.Precision = 'float32',
+    input_size: options.Size = None,
 ) -> None:
     """Study the queries of checkpoints: classes, IoU with anomalies, their best number, curves."""
-    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import analysis
     from maskomaly_ros.evaluation.calibration import Membership
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary
     from maskomaly_ros.evaluation.report import run_facts
 
-    if queries and len(queries) != len(checkpoint):
-        raise MaskomalyError(
-            f'{len(queries)} queries files for {len(checkpoint)} checkpoints; give one for each, '
-            'or none'
-        )
-    if len(set(checkpoint)) < len(checkpoint):
-        raise MaskomalyError(f'a checkpoint is given twice: {", ".join(checkpoint)}')
     if membership not in get_args(Membership):
         raise MaskomalyError(
             f'membership {membership!r} is none of {", ".join(get_args(Membership))}'
         )
+    networks = networks_of(checkpoint, queries, device, precision, input_size)
     images = open_dataset(dataset)
     frames = [open_ordinary(specification) for specification in ordinary or ()]
     ranked = open_dataset(rank_on) if rank_on else None
     analysis.prepare(out)
     studies = []
-    for index, name in enumerate(checkpoint):
-        network = load(name, device, precision, input_size)
-        known = find_queries(network, queries[index] if queries else None)
-        parameters = known.scoring_parameters()
-        check_queries(network, parameters)
+    for network, known in networks:
         with progress() as bars:
             studies.append(
                 analysis.study(
                     network,
                     images,
-                    parameters,
+                    known.scoring_parameters(),
                     methods=[m.strip() for m in methods.split(',')] if methods else None,
                     most_queries=analysis.MOST_QUERIES if most_queries is None else most_queries,
                     ordinary=frames,
@@ -177,11 +141,6 @@ def analyse(
             facts=run_facts(),
         )
     for line in written.summary:
-        OUT.print(line, soft_wrap=True, highlight=False, markup=False)
-    OUT.print(
-        f'{len(written.files)} files in {out}; look at {written.page}',
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+        say(line)
+    say(f'{len(written.files)} files in {out}; look at {written.page}')
     report_skipped({images.name: images.skipped, **{f.name: f.skipped for f in frames}})

@@ -24,39 +24,29 @@ import typer
 from rich import box
 from rich.table import Table
 
-from maskomaly_ros.cli.common import (
-    ERR,
-    OUT,
-    Checkpoint,
-    Device,
-    MaybeInt,
-    MaybePath,
-    MaybeStr,
-    Precision,
-    Size,
-    parse_pair,
-    write,
-)
+from maskomaly_ros.cli import options
+from maskomaly_ros.cli.common import ERR, OUT, check_json, parse_pair, say, write, write_json
 from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 
 
 def benchmark(
-    checkpoint: Checkpoint = 'demo',
+    checkpoint: options.Checkpoint = 'demo',
     frame_size: Annotated[
         str, typer.Option(metavar='WIDTHxHEIGHT', help='Size of the camera frames.')
     ] = '1280x720',
-    input_size: Size = None,
+    input_size: options.Size = None,
     batch: Annotated[int, typer.Option(min=1, help='Frames in a batch: cameras.')] = 1,
-    precision: Precision = 'float32',
+    precision: options.Precision = 'float32',
     backend: Annotated[str, typer.Option(help='What runs the network.')] = 'transformers',
     compile_: Annotated[
         bool, typer.Option('--compile', help='Let torch compile the network.')
     ] = False,
-    device: Device = 'auto',
+    device: options.Device = 'auto',
     batches: Annotated[
-        MaybeInt, typer.Option(min=1, help='Batches to time; default: 20, in suite gpu 100.')
+        options.MaybeInt,
+        typer.Option(min=1, help='Batches to time; default: 20, in suite gpu 100.'),
     ] = None,
     baseline_batches: Annotated[
         int, typer.Option(min=0, help='Batches to time the plain network with; 0 leaves it out.')
@@ -65,16 +55,17 @@ def benchmark(
         int, typer.Option(min=0, help='Runs of the literal algorithm; 0 leaves it out.')
     ] = 2,
     suite: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(help='cpu or gpu: all that its targets ask for, instead of one network.'),
     ] = None,
     out: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(
             help='JSON file to write; for a suite a folder, which gets a table as well; default: '
             'benchmarks/results/PROCESSOR.'
         ),
     ] = None,
+    json_file: options.Json = None,
 ) -> None:
     """Measure speed and memory, stage by stage, beside the literal and the plain way.
 
@@ -84,6 +75,7 @@ def benchmark(
     from maskomaly_ros.benchmark import Settings
     from maskomaly_ros.benchmark_suite import BATCHES, SUITES, Case, measure, run_suite
 
+    check_json(json_file)
     if suite not in (None, *SUITES):
         raise MaskomalyError(f'there is no suite {suite!r}; use one of {", ".join(SUITES)}')
     count = batches or BATCHES[suite or 'cpu']
@@ -93,7 +85,8 @@ def benchmark(
             suite, device, settings, out, show=_show, status=ERR.status, write=write
         )
         _show_targets(targets)
-        OUT.print(f'{path}.json and .md', soft_wrap=True, highlight=False)
+        say(f'{path}.json and .md')
+        write_json(json_file, {'file': f'{path}.json', 'targets': targets})
         return
     case = Case(
         checkpoint,
@@ -107,6 +100,7 @@ def benchmark(
     with ERR.status(f'measuring {case.name}'):
         report = {'name': case.name} | measure(case, device, settings)
     _show(report)
+    write_json(json_file, report)
     if out is not None:
         write(out, json.dumps(report, indent=2) + '\n')
 

@@ -26,25 +26,18 @@ import typer
 from rich import box
 from rich.table import Table
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
+    ERR,
     OUT,
-    Cache,
-    Checkpoint,
-    Device,
-    ImageRate,
-    MaybeFloat,
-    MaybeInt,
-    MaybePath,
-    MaybeStr,
-    MaybeStrs,
-    Params,
-    Precision,
-    Size,
     check_file,
+    check_json,
     load,
     make_parent,
     progress,
     report_skipped,
+    say,
+    write_json,
 )
 from maskomaly_ros.errors import MaskomalyError
 
@@ -60,7 +53,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     dataset: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='LAYOUT:PATH',
             help='Data set with anomalies; see `maskomaly evaluate --help` for layouts. With '
@@ -68,12 +61,12 @@ def calibrate(
         ),
     ] = None,
     out: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(help='Queries file to write; with --queries that file itself by default.'),
     ] = None,
-    checkpoint: Checkpoint = 'demo',
+    checkpoint: options.Checkpoint = 'demo',
     queries: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(
             metavar='FILE',
             help='Leave the queries and parameters of this file as they are, and only move its '
@@ -81,7 +74,7 @@ def calibrate(
         ),
     ] = None,
     ordinary: Annotated[
-        MaybeStrs,
+        options.MaybeStrs,
         typer.Option(
             metavar='[LAYOUT:]PATH',
             help='Ordinary frames, without anomalies, that count as well: a labelled data set '
@@ -89,7 +82,7 @@ def calibrate(
         ),
     ] = None,
     criterion: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             help='What settings are chosen by: ap, fpr95, pooled-ap, pooled-fpr95 or '
             'pooled-recall (where 0.1 % of other pixels are above the threshold); pooled ones '
@@ -98,7 +91,7 @@ def calibrate(
         ),
     ] = None,
     false_alarms: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='RATE',
             help="Most false obstacles on ordinary frames, such as '0.3/frame' or '1/min': sets "
@@ -106,7 +99,7 @@ def calibrate(
         ),
     ] = None,
     ordinary_drive: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(
             metavar='PATH',
             help='Unlabelled drive without anomalies for --false-alarms: a bag, a video, a folder '
@@ -114,7 +107,7 @@ def calibrate(
         ),
     ] = None,
     score: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='NAME',
             help='Score whose threshold is meant, and with which the node begins: `maskomaly` or '
@@ -122,21 +115,21 @@ def calibrate(
             '--ordinary.',
         ),
     ] = None,
-    params: Params = None,
+    params: options.Params = None,
     topic: Annotated[
-        MaybeStr, typer.Option(help='Camera topic of a bag; default: its first.')
+        options.MaybeStr, typer.Option(help='Camera topic of a bag; default: its first.')
     ] = None,
-    rate: ImageRate = None,
+    rate: options.ImageRate = None,
     minimum_obstacle_area: Annotated[
-        MaybeInt,
+        options.MaybeInt,
         typer.Option(min=0, help='Instead of that of --params: pixels of the smallest obstacle.'),
     ] = None,
     minimum_obstacle_frames: Annotated[
-        MaybeInt,
+        options.MaybeInt,
         typer.Option(min=1, help='Instead of that of --params: frames in a row it must be there.'),
     ] = None,
     iou_threshold: Annotated[
-        MaybeFloat,
+        options.MaybeFloat,
         typer.Option(
             min=0.0,
             max=1.0,
@@ -144,10 +137,11 @@ def calibrate(
             'where that is clearly better.',
         ),
     ] = None,
-    cache: Cache = None,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
+    cache: options.Cache = None,
+    device: options.Device = 'auto',
+    precision: options.Precision = 'float32',
+    input_size: options.Size = None,
+    json_file: options.Json = None,
 ) -> None:
     """Find the queries and parameters of a checkpoint, or its threshold, and write its file.
 
@@ -176,6 +170,9 @@ def calibrate(
     if target is None:
         raise MaskomalyError('give --out, the queries file to write')
     check_file(target)
+    check_json(json_file)
+    if out is not None and out.exists() and (queries is None or not out.samefile(queries)):
+        ERR.print(f'{out} exists, and will be overwritten', style='yellow', soft_wrap=True)
     asked = FalseAlarmRate.parse(false_alarms) if false_alarms else None
     given = read_parameters(params) if params else {}
     given |= {
@@ -233,12 +230,14 @@ def calibrate(
         _print_calibration(found)
     if asked is not None:
         _print_threshold(moved)
-    OUT.print(f'Written to {target}', soft_wrap=True, highlight=False)
+    say(f'Written to {target}')
     skipped = {each.name: each.skipped for each in traffic}
     if images is not None:
         skipped[images.name] = images.skipped
     if drive is not None:
         skipped[drive.path.name] = {each.name: each.reason for each in drive.problems}
+    content = {'file': str(target), 'queries': moved.model_dump(mode='json'), 'skipped': skipped}
+    write_json(json_file, content)
     report_skipped(skipped)
 
 
@@ -325,22 +324,16 @@ def _print_threshold(queries: Queries) -> None:
     threshold = (queries.scores[score] if other else queries).obstacle_threshold
     of = f'{score}: ' if other else ''
     length = f' ({about["seconds"]:.1f} s)' if 'seconds' in about else ''
-    OUT.print(
+    say(
         f'{of}obstacle_threshold {about["threshold_before"]:.4f} -> {threshold:.4f}: '
         f'{about["found"]} false obstacles in {about["frames"]} frames{length} of '
         f'{about["ordinary"]}, where {about["asked"]} allows {about["allowed"]}; before '
         f'{about["found_before"]}',
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
     )
     for name, recall in about.get('recall', {}).items():
-        OUT.print(
+        say(
             f'Anomalous pixels of {name} above it: {100 * recall["now"]:.2f} %, before '
             f'{100 * recall["before"]:.2f} %',
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
         )
 
 

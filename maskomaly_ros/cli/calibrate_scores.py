@@ -21,19 +21,16 @@ from typing import Annotated
 
 import typer
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
-    OUT,
-    Cache,
-    Checkpoint,
-    Device,
-    MaybePath,
-    MaybeStr,
-    Precision,
-    Size,
+    check_file,
+    check_json,
     load,
     make_parent,
     progress,
     report_skipped,
+    say,
+    write_json,
 )
 from maskomaly_ros.errors import MaskomalyError
 
@@ -49,25 +46,26 @@ def calibrate_scores(
     ],
     out: Annotated[Path, typer.Option(help='Queries file to write; may be the one that is read.')],
     scores: Annotated[
-        MaybeStr, typer.Option(help='Comma-separated; default: all that are possible.')
+        options.MaybeStr, typer.Option(help='Comma-separated; default: all that are possible.')
     ] = None,
     dataset: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='LAYOUT:PATH',
             help='Images with anomalies, for thresholds of best F1; default: thresholds that one '
             'ordinary pixel in 1000 is above.',
         ),
     ] = None,
-    checkpoint: Checkpoint = 'demo',
+    checkpoint: options.Checkpoint = 'demo',
     queries: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(help='Queries file to add to; default: that of the checkpoint.'),
     ] = None,
-    cache: Cache = None,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
+    cache: options.Cache = None,
+    device: options.Device = 'auto',
+    precision: options.Precision = 'float32',
+    input_size: options.Size = None,
+    json_file: options.Json = None,
 ) -> None:
     """Find scale and threshold of scores, and add them to a queries file."""
     from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
@@ -79,6 +77,8 @@ def calibrate_scores(
 
     traffic = [open_ordinary(specification) for specification in ordinary]
     images = open_dataset(dataset) if dataset else None
+    check_file(out)
+    check_json(json_file)
     make_parent(out)
     network = load(checkpoint, device, precision, input_size)
     known = find_queries(network, queries)
@@ -106,14 +106,13 @@ def calibrate_scores(
         raise MaskomalyError(f'cannot write {out}: {error.strerror}') from error
     for name, each in found.items():
         scale = f', scale from {each.raw[0]:.4g} to {each.raw[-1]:.4g}' if each.raw else ''
-        OUT.print(
+        say(
             f'{name}: obstacle_threshold {each.obstacle_threshold:.4f}{scale}',
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
         )
-    OUT.print(f'Written to {out}', soft_wrap=True, highlight=False)
+    say(f'Written to {out}')
     skipped = {each.name: each.skipped for each in traffic}
     if images is not None:
         skipped[images.name] = images.skipped
+    scales = {name: each.model_dump(mode='json') for name, each in found.items()}
+    write_json(json_file, {'file': str(out), 'scores': scales, 'skipped': skipped})
     report_skipped(skipped)

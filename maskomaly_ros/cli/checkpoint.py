@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -35,7 +33,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from maskomaly_ros.cli.common import Device, Precision, Size, load, progress
+from maskomaly_ros.cli import options
+from maskomaly_ros.cli.common import ERR, OUT, load, progress, say
 from maskomaly_ros.errors import MaskomalyError
 
 # torch and transformers take seconds to import: each command imports what it needs.
@@ -44,16 +43,13 @@ if TYPE_CHECKING:
     from maskomaly_ros.networks.known import KnownCheckpoint
 
 # Tables that go to a file are not to be cut at the width of a terminal.
-_OUT = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-_ERR = Console(stderr=True)
-
 app = typer.Typer(
     name='checkpoint',
     help='List, download, inspect, convert and verify checkpoints.',
     no_args_is_help=True,
 )
 Config = Annotated[
-    Path | None,
+    options.MaybePath,
     typer.Option(help='Yaml configuration of an official file, where it is not beside it.'),
 ]
 
@@ -81,16 +77,16 @@ def list_checkpoints() -> None:
             'yes' if _path_of(known) else '-',
             known.hub_id or '-',
         )
-    _OUT.print(table)
-    _OUT.print('mIoU: published, on Cityscapes val, one scale.')
-    _OUT.print(f'Downloads are kept in {cache_folder()}', soft_wrap=True, markup=False)
+    OUT.print(table)
+    say('mIoU: published, on Cityscapes val, one scale.')
+    say(f'Downloads are kept in {cache_folder()}')
 
 
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help='Name from the list, or a Hugging Face id.')],
     to: Annotated[
-        Path | None, typer.Option(help='Folder to put the file into; default: the cache.')
+        options.MaybePath, typer.Option(help='Folder to put the file into; default: the cache.')
     ] = None,
 ) -> None:
     """Download a published checkpoint; an interrupted download goes on where it stopped."""
@@ -108,15 +104,15 @@ def download(
                 f'{", ".join(KNOWN_CHECKPOINTS)}, or, into the cache of Hugging Face, an id '
                 'owner/name'
             )
-        _OUT.print(str(find_checkpoint(name).path), soft_wrap=True, markup=False)
+        say(str(find_checkpoint(name).path))
         return
     target = (to.expanduser() if to else cache_folder()) / known.file_name
     if not target.exists():
         with _bar(known.file_name) as progress:
             fetch(known.url, target, sha256=known.sha256, progress=progress)
-    _OUT.print(str(target), soft_wrap=True, markup=False)
+    say(str(target))
     if known.sha256 is None:
-        _ERR.print(f'The authors publish no checksum; this file has SHA-256 {_sha256(target)}')
+        ERR.print(f'The authors publish no checksum; this file has SHA-256 {_sha256(target)}')
 
 
 @app.command()
@@ -135,21 +131,21 @@ def info(
     if absent:
         rows['here'] = f'no; get it with: maskomaly checkpoint download {checkpoint}'
     for name, value in rows.items():
-        _OUT.print(f'{name:<18} {value}', soft_wrap=True, markup=False)
+        say(f'{name:<18} {value}')
 
 
 @app.command()
 def convert(
     checkpoint: Annotated[str, typer.Argument(help='Official .pkl or .pth file, or a name.')],
-    out: Annotated[Path, typer.Argument(help='Folder to write; it must be new or empty.')],
+    out: Annotated[Path, typer.Option(help='Folder to write; it must be new or empty.')],
     config: Config = None,
 ) -> None:
     """Write a checkpoint as a folder that transformers, and this package, load."""
     from maskomaly_ros.networks.conversion import convert as write
 
-    with _ERR.status(f'converting {checkpoint}'):
+    with ERR.status(f'converting {checkpoint}'):
         folder = write(checkpoint, out, config)
-    _OUT.print(str(folder), soft_wrap=True, markup=False)
+    say(str(folder))
 
 
 @app.command()
@@ -164,22 +160,21 @@ def verify(
         ),
     ],
     limit: Annotated[
-        int | None, typer.Option(min=1, help='Number of images, evenly spread; default: all.')
+        options.MaybeInt,
+        typer.Option(min=1, help='Number of images, evenly spread; default: all.'),
     ] = None,
     tolerance: Annotated[
-        float | None,
+        options.MaybeFloat,
         typer.Option(
             min=0,
             help='Points of mIoU that may be missing; default: 2, of a part of Cityscapes val '
             '10, of cityscapes_256 60.',
         ),
     ] = None,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
-    cache: Annotated[
-        Path | None, typer.Option(help='Folder that keeps the outputs of the network.')
-    ] = None,
+    device: options.Device = 'auto',
+    precision: options.Precision = 'float32',
+    input_size: options.Size = None,
+    cache: options.Cache = None,
 ) -> None:
     """Measure the mean IoU on Cityscapes val, beside the published one; fail if it is far off."""
     from maskomaly_ros.evaluation.datasets import open_dataset
@@ -192,12 +187,12 @@ def verify(
             network, images, limit=limit, tolerance=tolerance, cache=cache, progress=show
         )
     for name, iou in found.iou.items():
-        _OUT.print(f'{name:<18} {iou:5.1f} %')
-    _OUT.print(f'{"mIoU here":<18} {found.mean_iou:5.1f} %, {found.images} images')
+        say(f'{name:<18} {iou:5.1f} %')
+    say(f'{"mIoU here":<18} {found.mean_iou:5.1f} %, {found.images} images')
     if found.published is None:
-        _OUT.print(f'{"published":<18} unknown: {network.name} is none of the list')
+        say(f'{"published":<18} unknown: {network.name} is none of the list')
         return
-    _OUT.print(f'{"published":<18} {found.published:5.1f} %, on the 500 images of Cityscapes val')
+    say(f'{"published":<18} {found.published:5.1f} %, on the 500 images of Cityscapes val')
     if found.is_far_off:
         raise MaskomalyError(
             f'{network.name} reaches {found.mean_iou:.1f} % mIoU here, {found.published:.1f} % '
@@ -268,7 +263,7 @@ def _bar(text: str) -> Iterator[ShowProgress]:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=_ERR) as bars:
+    with Progress(*columns, console=ERR) as bars:
 
         def show(here: int, total: int | None) -> None:
             if not bars.tasks:  # a file that the server does not have needs no bar

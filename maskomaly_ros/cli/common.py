@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -26,7 +27,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -44,83 +45,19 @@ from maskomaly_ros.errors import MaskomalyError
 if TYPE_CHECKING:
     from maskomaly_ros.evaluation.images import Progress
     from maskomaly_ros.networks import InputSize, Network
+    from maskomaly_ros.queries import Queries
 
 T = TypeVar('T')
 
 # Tables that go to a file are not to be cut at the width of a terminal.
-OUT = Console(width=None if sys.stdout.isatty() else 120)
+OUT = Console(width=None if sys.stdout.isatty() else 160)
 ERR = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
 # Exit statuses: 1 could not run, 2 usage (of the parser), and these.
 WITH_PROBLEMS = 3
 INTERRUPTED = 130
-
-
-# typer 0.9, which Ubuntu 24.04 has, knows Optional[X] and not X | None.
-MaybeFloat = Optional[float]  # noqa: UP045
-MaybeInt = Optional[int]  # noqa: UP045
-MaybePath = Optional[Path]  # noqa: UP045
-MaybePaths = Optional[list[Path]]  # noqa: UP045
-MaybeStrs = Optional[list[str]]  # noqa: UP045
-MaybeStr = Optional[str]  # noqa: UP045
-
-Checkpoint = Annotated[
-    str,
-    typer.Option(
-        help='demo (bundled), a local folder, or a Hugging Face id of a Mask2Former.',
-    ),
-]
-Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
-Precision = Annotated[str, typer.Option(help='float32, float16 or bfloat16.')]
-# Of the commands that take a parameter file, in which all of these may stand.
-Params = Annotated[
-    MaybePath,
-    typer.Option('--params', help='Parameter file of the node, such as config/camera.yaml.'),
-]
-OtherCheckpoint = Annotated[
-    MaybeStr, typer.Option('--checkpoint', help='Instead of that of --params: name, folder or id.')
-]
-OtherQueries = Annotated[MaybePath, typer.Option('--queries', help='Queries file.')]
-OtherDevice = Annotated[MaybeStr, typer.Option('--device', help='auto, cpu, cuda or cuda:N.')]
-OtherPrecision = Annotated[
-    MaybeStr, typer.Option('--precision', help='float32, float16 or bfloat16.')
-]
-Topics = Annotated[
-    MaybeStrs,
-    typer.Option(
-        '--topic',
-        help='Camera topic of bags; repeat for more. Default: those of --params, else every '
-        'camera.',
-    ),
-]
-BatchSize = Annotated[
-    int, typer.Option('--batch-size', min=1, help='Frames in one run of the network.')
-]
-ImageRate = Annotated[
-    MaybeFloat, typer.Option('--rate', help='Frames a second of a folder of images.')
-]
-Size = Annotated[
-    MaybeStr,
-    typer.Option(
-        '--input-size',
-        metavar='SHORTESTxLONGEST',
-        help="Network input in pixels, such as 640x1280; default: the checkpoint's own.",
-    ),
-]
-_DATASET = typer.Option(
-    '--dataset',
-    metavar='LAYOUT:PATH',
-    help='Data set; `maskomaly evaluate --help` names the layouts. Repeat for more.',
-)
-Datasets = Annotated[list[str], _DATASET]
-MaybeDatasets = Annotated[MaybeStrs, _DATASET]
-Cache = Annotated[
-    MaybePath,
-    typer.Option(
-        metavar='FOLDER',
-        help='Keep the outputs of the network here: an interrupted run goes on where it was, and '
-        'the next one does not run the network again.',
-    ),
-]
+# What --json - means.
+STDOUT = Path('-')
+LINE_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
 def load(checkpoint: str, device: str, precision: str, input_size: str | None) -> Network:
@@ -130,6 +67,40 @@ def load(checkpoint: str, device: str, precision: str, input_size: str | None) -
 
     with ERR.status(f'loading {checkpoint}'):
         return load_network(checkpoint, device=device, precision=precision, input_size=size)
+
+
+def networks_of(
+    checkpoints: Sequence[str],
+    queries: Sequence[Path] | None,
+    device: str,
+    precision: str,
+    input_size: str | None,
+) -> Iterator[tuple[Network, Queries]]:
+    """Load checkpoints one after the other, each with its queries.
+
+    Raises:
+        MaskomalyError: numbers of queries files and checkpoints differ; or the queries do not
+            belong to a checkpoint.
+
+    """
+    from maskomaly_ros.detector import check_queries, find_queries
+
+    if queries and len(queries) != len(checkpoints):
+        raise MaskomalyError(
+            f'{len(queries)} queries files for {len(checkpoints)} checkpoints; give one for '
+            'each, or none'
+        )
+    if len(set(checkpoints)) < len(checkpoints):
+        raise MaskomalyError(f'a checkpoint is given twice: {", ".join(checkpoints)}')
+
+    def each() -> Iterator[tuple[Network, Queries]]:
+        for index, name in enumerate(checkpoints):
+            network = load(name, device, precision, input_size)
+            known = find_queries(network, queries[index] if queries else None)
+            check_queries(network, known.scoring_parameters())
+            yield network, known
+
+    return each()
 
 
 def given_parameters(
@@ -204,7 +175,7 @@ def parse_pair(text: str, what: str, form: str) -> tuple[int, int]:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show progress bars on stderr, which go when they are done."""
+    """Show progress bars on stderr, which go when they are done; else a line a minute."""
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -215,14 +186,26 @@ def progress() -> Iterator[Progress]:
     with RichProgress(*columns, console=ERR, transient=True) as bars:
 
         def show(items: Iterable[T], total: int, text: str) -> Iterable[T]:
-            return bars.track(items, total=total, description=text)
+            if ERR.is_terminal:
+                return bars.track(items, total=total, description=text)
+            return _told(items, total, text)
 
         yield show
 
 
+def _told(items: Iterable[T], total: int, text: str) -> Iterator[T]:
+    """Pass items on, and say now and then how many there were."""
+    done = 0
+    line = minute_lines(lambda: f'{text}: {done} of {total or "?"}')
+    for item in items:
+        yield item
+        done += 1
+        line()
+
+
 def check_file(path: Path | None) -> None:
     """Raise MaskomalyError where a file cannot be written, before the work that it is for."""
-    if path is None:
+    if path is None or path == STDOUT:
         return
     if path.is_dir():
         raise MaskomalyError(f'{path} is a folder; give the name of a file')
@@ -233,14 +216,14 @@ def check_file(path: Path | None) -> None:
         raise MaskomalyError(f'cannot write {path}: no permission to write to {place}')
 
 
-def minute_lines(text: Callable[[], str], every: float = 60.0) -> Callable[[], None]:
+def minute_lines(text: Callable[[], str]) -> Callable[[], None]:
     """Return what to call often where there is no terminal: it prints a line now and then."""
     last = time.monotonic()
 
     def show() -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= every:
+        if now - last >= LINE_SECONDS:
             last = now
             ERR.print(text(), markup=False, highlight=False, soft_wrap=True)
 
@@ -264,6 +247,29 @@ def write(path: Path, text: str) -> None:
         raise MaskomalyError(f'cannot write {path}: {error.strerror}') from error
 
 
+def check_json(path: Path | None) -> None:
+    """Prepare for `write_json`: check the file, or keep standard output for what it will say."""
+    check_file(path)
+    if path == STDOUT:
+        OUT.quiet = True
+
+
+def write_json(path: Path | None, content: Any) -> None:
+    """Write what --json asks for, if it does; NaN becomes null, and other objects their text."""
+    if path is None:
+        return
+    text = json.dumps(without_nan(content), indent=2, default=str)
+    if path == STDOUT:
+        typer.echo(text)
+    else:
+        write(path, text + '\n')
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    OUT.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
 def without_nan(value: Any) -> Any:
     """Return value with None in place of NaN, which JSON does not have."""
     if isinstance(value, dict):
@@ -273,7 +279,7 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def report_skipped(skipped: dict[str, dict[str, str]]) -> None:
+def report_skipped(skipped: Mapping[str, dict[str, str]]) -> None:
     """Name what was left out and end with exit status 3, if anything was."""
     for dataset, reasons in skipped.items():
         if reasons:

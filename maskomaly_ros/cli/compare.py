@@ -25,30 +25,24 @@ import typer
 from rich import box
 from rich.table import Table
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
     OUT,
-    Datasets,
-    Device,
-    MaybePaths,
-    MaybeStr,
-    MaybeStrs,
-    Precision,
-    Size,
-    load,
     make_parent,
+    networks_of,
     progress,
     report_skipped,
+    say,
     without_nan,
     write,
 )
-from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 def compare(
-    dataset: Datasets,
+    dataset: options.Datasets,
     out: Annotated[
         Path,
         typer.Option(
@@ -58,25 +52,17 @@ def compare(
         ),
     ],
     ordinary: Annotated[
-        MaybeStrs,
+        options.MaybeStrs,
         typer.Option(
             metavar='LAYOUT:PATH|PATH',
             help='Frames that show nothing anomalous: a data set with classes, a video, a folder '
             'of images or a bag. Repeat for more.',
         ),
     ] = None,
-    checkpoint: Annotated[
-        list[str], typer.Option(help='Repeat to compare; see `maskomaly checkpoint list`.')
-    ] = ['demo'],  # noqa: B006
-    queries: Annotated[
-        MaybePaths,
-        typer.Option(
-            help='Queries file, one for each checkpoint in the same order; default: those that '
-            'come with the checkpoints.'
-        ),
-    ] = None,
+    checkpoint: options.Checkpoints = ['demo'],  # noqa: B006
+    queries: options.QueriesFiles = None,
     scores: Annotated[
-        MaybeStr, typer.Option(help='Comma-separated; default: all that are possible.')
+        options.MaybeStr, typer.Option(help='Comma-separated; default: all that are possible.')
     ] = None,
     sweep: Annotated[
         bool,
@@ -86,40 +72,29 @@ def compare(
             'borders.',
         ),
     ] = False,
-    minimum_area: Annotated[
-        int, typer.Option(min=0, help='Fewer pixels make no false obstacle.')
-    ] = 50,
-    device: Device = 'auto',
-    precision: Precision = 'float32',
-    input_size: Size = None,
+    minimum_obstacle_area: options.MinimumArea = 50,
+    device: options.Device = 'auto',
+    precision: options.Precision = 'float32',
+    input_size: options.Size = None,
 ) -> None:
     """Compare scores on the same outputs of networks, with intervals and a mark beyond noise."""
-    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation import comparison, comparison_tables
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary
     from maskomaly_ros.evaluation.report import run_facts
     from maskomaly_ros.scores import default_scores
 
-    if queries and len(queries) != len(checkpoint):
-        raise MaskomalyError(
-            f'{len(queries)} queries files for {len(checkpoint)} checkpoints; give one for each, '
-            'or none'
-        )
+    networks = networks_of(checkpoint, queries, device, precision, input_size)
     datasets = [open_dataset(specification) for specification in dataset]
     traffic = [open_ordinary(specification) for specification in ordinary or ()]
     make_parent(out / 'comparison.md')
     found: list[Mapping[str, Any]] = []
-    for index, name in enumerate(checkpoint):
-        network = load(name, device, precision, input_size)
-        parameters = find_queries(
-            network, queries[index] if queries else None
-        ).scoring_parameters()
-        check_queries(network, parameters)
+    for network, known in networks:
+        parameters = known.scoring_parameters()
         names = [s.strip() for s in scores.split(',')] if scores else default_scores(parameters)
         fusions = comparison.fusion_sweep(parameters) if sweep else {}
         key = comparison.comparison_key(
-            network, parameters, datasets, traffic, list(names), minimum_area, fusions
+            network, parameters, datasets, traffic, list(names), minimum_obstacle_area, fusions
         )
         file_name = re.sub(r'[^\w.-]', '_', network.name)
         kept = out / f'{file_name}-{network.sha256[:16]}.json'
@@ -134,7 +109,7 @@ def compare(
                         traffic,
                         list(names),
                         sweep=fusions,
-                        minimum_area=minimum_area,
+                        minimum_area=minimum_obstacle_area,
                         cache=out / 'outputs',
                         progress=bars,
                     )
@@ -143,11 +118,11 @@ def compare(
         found.append(result)
         for each in result['datasets']:
             _print(result, each)
-    OUT.print(comparison_tables.NOTE, soft_wrap=True, highlight=False, markup=False)
+    say(comparison_tables.NOTE)
     write(out / 'comparison.md', comparison_tables.markdown(found))
     write(out / 'comparison.json', json.dumps(found, indent=2) + '\n')
     write(out / 'comparison.html', comparison_tables.page(found, run_facts()))
-    OUT.print(f'Written to {out}', soft_wrap=True, highlight=False, markup=False)
+    say(f'Written to {out}')
     skipped = {each.name: each.skipped for each in datasets}
     skipped |= {each.name: each.skipped for each in traffic}
     report_skipped(skipped)

@@ -22,7 +22,8 @@ from typing import Annotated
 
 import typer
 
-from maskomaly_ros.cli.common import OUT, Checkpoint, MaybeInt, MaybePath, MaybeStr
+from maskomaly_ros.cli import options
+from maskomaly_ros.cli.common import OUT
 from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
@@ -31,16 +32,18 @@ from maskomaly_ros.errors import MaskomalyError
 def demo(
     out: Annotated[Path, typer.Option(help='Folder for the results.')],
     source: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(help='A video, a folder of images or a rosbag; default: a generated clip.'),
     ] = None,
-    checkpoint: Checkpoint = 'demo',
+    checkpoint: options.Checkpoint = 'demo',
     topic: Annotated[
-        MaybeStr, typer.Option(help='Image topic of the rosbag; default: its first.')
+        options.MaybeStr, typer.Option(help='Image topic of the rosbag; default: its first.')
     ] = None,
-    frames: Annotated[MaybeInt, typer.Option(min=1, help='Frames to publish at most.')] = None,
+    frames: Annotated[
+        options.MaybeInt, typer.Option(min=1, help='Frames to publish at most.')
+    ] = None,
     scenes: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(help='Comma-separated seeds of the scenes of the generated clip.'),
     ] = None,
 ) -> None:

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -26,17 +25,16 @@ import typer
 from rich import box
 from rich.table import Table
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
     ERR,
     OUT,
-    Checkpoint,
-    MaybePath,
-    MaybeStr,
-    Size,
     check_file,
+    check_json,
     parse_pair,
     parse_size,
-    write,
+    say,
+    write_json,
 )
 from maskomaly_ros.errors import MaskomalyError
 
@@ -44,15 +42,15 @@ _SOURCE_FRAMES = 4
 
 
 def export(
-    out: Annotated[Path, typer.Argument(help='File to write; it ends in .onnx.')],
-    checkpoint: Checkpoint = 'demo',
+    out: Annotated[Path, typer.Option(help='File to write; it ends in .onnx.')],
+    checkpoint: options.Checkpoint = 'demo',
     config: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(help='Yaml configuration of an official file, where it is not beside it.'),
     ] = None,
-    input_size: Size = None,
+    input_size: options.Size = None,
     frame_size: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             metavar='WIDTHxHEIGHT',
             help='Size of the camera frames, so that nothing is spent on padding; default: the '
@@ -69,15 +67,13 @@ def export(
         str, typer.Option(help='Precision of the backend to check it in.')
     ] = 'float32',
     source: Annotated[
-        MaybePath,
+        options.MaybePath,
         typer.Option(
             help='Video, folder of images or rosbag; its first frames are checked too, beside '
             'generated ones.'
         ),
     ] = None,
-    json_file: Annotated[
-        MaybePath, typer.Option('--json', metavar='PATH', help='Write the figures here too.')
-    ] = None,
+    json_file: options.Json = None,
 ) -> None:
     """Write a network as an ONNX file, and compare its outputs with those of torch.
 
@@ -93,7 +89,7 @@ def export(
     from maskomaly_ros.scenes.scene import generate_clip
 
     check_file(out)
-    check_file(json_file)
+    check_json(json_file)
     frames = [scene.image for scene in generate_clip(0, 1)]
     if source:
         with open_source(source) as given:
@@ -117,17 +113,16 @@ def export(
         table.add_row(_ROWS[name], f'{value:.2g}' if name != 'mask_iou' else f'{value:.5f}')
     OUT.print(table)
     shape = 'x'.join(map(str, (done.shape[0], 3, *done.shape[1:])))
-    OUT.print(f'{done.file}: input {shape}', soft_wrap=True, markup=False, highlight=False)
-    if json_file:
-        content = {
-            'file': str(done.file),
-            'shape': done.shape,
-            'backend': backend,
-            'device': device,
-            'precision': precision,
-            'agreement': asdict(done.agreement),
-        }
-        write(json_file, json.dumps(content, indent=2) + '\n')
+    say(f'{done.file}: input {shape}')
+    content = {
+        'file': str(done.file),
+        'shape': done.shape,
+        'backend': backend,
+        'device': device,
+        'precision': precision,
+        'agreement': asdict(done.agreement),
+    }
+    write_json(json_file, content)
 
 
 _ROWS = {

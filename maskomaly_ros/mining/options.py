@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,17 @@ class MineReport:
     def is_complete(self) -> bool:
         """Whether every drive was replayed without a loss."""
         return len(self.bags) == self.total and all(b.status == 'done' for b in self.bags)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON."""
+        return asdict(self) | {
+            'folder': str(self.folder),
+            'is_complete': self.is_complete,
+            'throughput': [
+                {'workers': n, 'frames': frames, 'seconds': seconds}
+                for n, (frames, seconds) in self.throughput.items()
+            ],
+        }
 
 
 @dataclass(frozen=True)

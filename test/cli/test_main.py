@@ -29,6 +29,7 @@ import pytest
 
 from maskomaly_ros import __version__
 from maskomaly_ros.classes import CLASS_NAMES
+from maskomaly_ros.cli import common
 from maskomaly_ros.cli import main as cli
 from maskomaly_ros.evaluation.datasets import LAYOUTS, open_dataset, write_plain
 from maskomaly_ros.queries import Queries, read_queries, write_queries
@@ -154,7 +155,7 @@ def test_scores_go_out_and_come_back_without_a_network(run, checkpoint, images, 
     assert len(list(cache.glob('tiny-*/*.safetensors'))) == 3
     assert 'sml: statistics of the classes from' in ours
     text = tables.read_text()
-    assert text.startswith('Checkpoint tiny, SHA-256 ')
+    assert text.startswith('# Figures of evaluation\n\nCheckpoint tiny, SHA-256 ')
     (row,) = (line for line in text.splitlines() if line.startswith('| rba |'))
     (printed,) = (line for line in ours.splitlines() if line.split()[:1] == ['rba'])
     assert row.replace('*', '').replace('|', ' ').split() == printed.split()
@@ -246,6 +247,50 @@ def test_calibrate_writes_what_evaluate_reads(run, checkpoint, images, tmp_path,
     figures = found.provenance['calibration_figures']
     assert figures['ap'] == pytest.approx(pixels['ap'], abs=1e-4)
     assert figures['best_f1'] == pytest.approx(pixels['best_f1'], abs=1e-4)
+
+
+def test_calibrate_warns_of_what_may_be_regretted(run, checkpoint, images, tmp_path, caplog):
+    queries = tmp_path / 'tiny.yaml'
+    common = ('--checkpoint', checkpoint, '--dataset', f'plain:{images}', '--device', 'cpu')
+    calibrate = ('calibrate', *common, '--out', queries, '--iou-threshold', '0.05')
+    status, out, err = run(*calibrate, '--json', '-')
+    assert status == 0
+    assert 'overwritten' not in err
+    assert '3 images of roads with anomalies are few' in caplog.text
+    content = json.loads(out)  # nothing else is on standard output
+    assert content['file'] == str(queries)
+    assert content['queries']['provenance']['images'] == 3
+    status, _, err = run('--quiet', *calibrate)
+    assert status == 0
+    assert f'{queries} exists, and will be overwritten' in err
+    caplog.clear()
+    evaluate = ('evaluate', *common, '--queries', queries, '--methods', 'reject')
+    run(*evaluate)
+    assert 'calibrated at input size' not in caplog.text
+    run(*evaluate, '--input-size', '96x192')
+    assert 'were calibrated at input size 64x128, and the network runs at 96x192' in caplog.text
+
+
+def test_json_on_standard_output_stands_alone_and_progress_is_told(
+    run, checkpoint, images, monkeypatch
+):
+    monkeypatch.setattr(common, 'LINE_SECONDS', 0.0)
+    status, out, err = run(
+        'evaluate', '--checkpoint', checkpoint, '--dataset', f'plain:{images}',
+        '--device', 'cpu', '--methods', 'reject', '--json', '-',
+    )  # fmt: skip
+    assert status == 0
+    assert json.loads(out)['datasets'][0]['dataset'] == 'roads'
+    assert 'roads: 2 of 3\n' in err
+
+
+def test_lines_for_files_are_not_wrapped(run, checkpoint, tmp_path):
+    long = tmp_path / ('long ' * 30).strip()
+    status, out, _ = run('generate', '--out', long, '--frames', '1', '--size', '64x48')
+    assert status == 0
+    assert out == f'Data set: plain:{long}\n'
+    status, out, _ = run('checkpoint', 'info', checkpoint)
+    assert f'path               {checkpoint}\n' in out
 
 
 def test_calibrate_moves_a_threshold_by_an_unlabelled_drive(run, checkpoint, images, tmp_path):
@@ -589,7 +634,7 @@ def test_compare_writes_tables_and_goes_on_where_it_was(run, checkpoint, images,
     assert run(*options)[0] == 0
     (again,) = json.loads((out / 'comparison.json').read_text())
     assert again == changed  # not measured again
-    assert run(*options, '--minimum-area', '3')[0] == 0
+    assert run(*options, '--minimum-obstacle-area', '3')[0] == 0
     (other,) = json.loads((out / 'comparison.json').read_text())
     assert other['datasets']['roads']['scores']['rba']['ap']['value'] != 0.123
     assert len(list((out / 'outputs').rglob('*.safetensors'))) == 5

@@ -318,7 +318,7 @@ class TestCommands:
         assert 'maskomaly checkpoint download swin-b-cityscapes' in result.stdout
 
     def test_convert(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
-        result = run('convert', tiny_checkpoint, tmp_path / 'out')
+        result = run('convert', tiny_checkpoint, '--out', tmp_path / 'out')
         assert result.exit_code == 0
         assert result.stdout.strip() == str(tmp_path / 'out')
         assert load_network(tmp_path / 'out', device='cpu').num_queries == 8

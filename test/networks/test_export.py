@@ -341,7 +341,13 @@ class TestAgreement:
 
 class TestCommand:
     def test_writes_a_file_and_figures(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
-        arguments = ['export', str(tmp_path / 'x.onnx'), '--checkpoint', str(tiny_checkpoint)]
+        arguments = [
+            'export',
+            '--out',
+            str(tmp_path / 'x.onnx'),
+            '--checkpoint',
+            str(tiny_checkpoint),
+        ]
         figures = tmp_path / 'x.json'
         done = CliRunner().invoke(
             cli.app, [*arguments, '--frame-size', '64x64', '--json', str(figures)]
@@ -354,7 +360,7 @@ class TestCommand:
     @pytest.mark.parametrize('size', ['64', '0x64'])
     def test_wrong_sizes(self, tiny_checkpoint: Path, tmp_path: Path, size: str) -> None:
         done = CliRunner().invoke(
-            cli.app, ['export', str(tmp_path / 'x.onnx'), '--frame-size', size]
+            cli.app, ['export', '--out', str(tmp_path / 'x.onnx'), '--frame-size', size]
         )
         assert done.exit_code == 1
         assert size in done.stderr
