@@ -176,6 +176,9 @@ def parse_pair(text: str, what: str, form: str) -> tuple[int, int]:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show progress bars on stderr, which go when they are done; else a line a minute."""
+    if not ERR.is_terminal:
+        yield _told
+        return
     columns = (
         TextColumn('{task.description}'),
         BarColumn(),
@@ -186,9 +189,7 @@ def progress() -> Iterator[Progress]:
     with RichProgress(*columns, console=ERR, transient=True) as bars:
 
         def show(items: Iterable[T], total: int, text: str) -> Iterable[T]:
-            if ERR.is_terminal:
-                return bars.track(items, total=total, description=text)
-            return _told(items, total, text)
+            return bars.track(items, total=total, description=text)
 
         yield show
 

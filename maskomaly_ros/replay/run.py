@@ -33,12 +33,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-<<<<<<< HEAD
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-=======
 from dataclasses import asdict, dataclass, field, fields, replace
->>>>>>> b1c5231 (Declare options once, write a summary in JSON on request, take --out everywhere; warn before a calibration is regretted)
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +151,11 @@ class ReplaySummary:
         """Share of the time that the network was busy."""
         return self.busy.get('network', 0.0) / self.seconds if self.seconds else 0.0
 
-<<<<<<< HEAD
     @property
     def lost(self) -> int:
         """Number of frames that were lost; with those that are finished, all there are."""
         return sum(problem.frames for problem in self.problems)
-=======
+
     def as_dict(self) -> dict[str, Any]:
         """Return the summary for JSON; of events the number alone."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -170,7 +165,6 @@ class ReplaySummary:
             'left_out': dict(self.left_out),
             'events': sum(1 for _ in self.events()),
         }
->>>>>>> b1c5231 (Declare options once, write a summary in JSON on request, take --out everywhere; warn before a calibration is regretted)
 
     def events(self) -> Iterator[Event]:
         """Find the obstacles that were seen over consecutive frames."""
