@@ -16,7 +16,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 COMPRESSED = '/compressed'
+_LONGEST_NAME = 160
 
 
 def absolute_topic(topic: str) -> str:
@@ -52,3 +55,24 @@ def is_rectified(topic: str) -> bool:
 def outputs_of(topic: str) -> str:
     """Return where the results of a camera topic are published, such as `/front/anomaly`."""
     return f'{camera_namespace(topic)}/anomaly'
+
+
+def file_name(camera: str) -> str:
+    """Return a camera's topic as the name of a file or folder, such as `front.image_raw`.
+
+    Topics have no dots, so that no two share a name; what no topic should have is written as in
+    a URL.
+    """
+    name = camera[1:] if camera.startswith('/') else f'%{camera}'
+    name = ''.join(
+        '.' if c == '/' else c if c.isascii() and (c.isalnum() or c in '_-') else _escaped(c)
+        for c in name
+    )
+    name = name if name and name[0] != '.' else f'%{name}'
+    if len(name) > _LONGEST_NAME:
+        name = f'{name[:_LONGEST_NAME]}-{hashlib.sha256(camera.encode()).hexdigest()[:16]}'
+    return name
+
+
+def _escaped(character: str) -> str:
+    return ''.join(f'%{byte:02X}' for byte in character.encode())

@@ -21,14 +21,13 @@ state and value.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
@@ -36,10 +35,9 @@ from rclpy.node import Node
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.node.gpu import Gpu
 from maskomaly_ros.node.health import Condition, Limits, conditions
+from maskomaly_ros.node.status import PERIOD, key_values, resident_bytes
 from maskomaly_ros.node.worker import Camera, WorkerState
 from maskomaly_ros.queries import bundled_queries_file
-
-PERIOD = 1.0
 
 _UNKNOWN = '-'
 
@@ -174,11 +172,6 @@ class Diagnostics:
         )
 
 
-def key_values(values: dict[str, object]) -> list[KeyValue]:
-    """Return values in the form of a status."""
-    return [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-
-
 def _ms(seconds: float) -> str:
     return f'{1e3 * seconds:.1f}'
 
@@ -188,9 +181,3 @@ def _hash(file: Path | None) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest() if file else 'none'
     except OSError:  # it was read when the detector was made, and may be gone since
         return 'unreadable'
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of the process."""
-    pages = int(Path('/proc/self/statm').read_text(encoding='ascii').split()[1])
-    return pages * os.sysconf('SC_PAGESIZE')

@@ -22,15 +22,12 @@ then those that the user did not give take the values calibrated for the checkpo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 from rcl_interfaces.msg import (
-    FloatingPointRange,
-    IntegerRange,
-    ParameterDescriptor,
     SetParametersResult,
 )
 from rclpy.node import Node
@@ -39,8 +36,8 @@ from rclpy.parameter import Parameter
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import LocatorParameters
+from maskomaly_ros.node.declaring import descriptor, parameter_type, type_empty_lists
 from maskomaly_ros.node.health import Limits
-from maskomaly_ros.parameter_rows import Row
 from maskomaly_ros.parameter_table import TABLE, check
 from maskomaly_ros.parameters import (
     LoadSettings,
@@ -80,28 +77,6 @@ class LiveSettings:
     refinement: RefinementParameters
     locator: LocatorParameters
     depth_tolerance: float
-
-
-def descriptor(row: Row) -> ParameterDescriptor:
-    """Return a row of the table in the form that ROS takes."""
-    found = ParameterDescriptor(description=row.description, read_only=row.read_only)
-    if row.choices:
-        found.additional_constraints = f'one of: {", ".join(row.choices)}'
-    if row.needs_loading:
-        found.additional_constraints += ' (only while the node is unconfigured)'
-    if row.limits and row.type == 'double':
-        low, high = row.limits
-        found.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-    elif row.limits:
-        first, last = map(int, row.limits)
-        step = row.step if row.step > 1 else 0
-        found.integer_range = [IntegerRange(from_value=first, to_value=last, step=step)]
-    return found
-
-
-def parameter_type(row: Row) -> Parameter.Type:
-    """Return the type of a row."""
-    return Type[row.type.upper()]
 
 
 class Parameters:
@@ -257,16 +232,3 @@ class Parameters:
             self.load, self.live = self._settings({})
             if self._detector is not None:
                 self._detector.config = self.live.detector
-
-
-def type_empty_lists(parameters: list[Parameter], table: Mapping[str, Row]) -> list[Parameter]:
-    """Give an empty list the type of its parameter: `ros2 param set` cannot tell it."""
-    return [
-        Parameter(p.name, parameter_type(table[p.name]), [])
-        if p.name in table
-        and table[p.name].type.endswith('_array')
-        and p.type_.name.endswith('_ARRAY')
-        and len(p.value) == 0
-        else p
-        for p in parameters
-    ]

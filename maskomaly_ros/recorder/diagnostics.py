@@ -24,7 +24,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from maskomaly_ros.errors import MaskomalyError, listed
-from maskomaly_ros.node.diagnostics import PERIOD, key_values, resident_bytes
+from maskomaly_ros.node.status import PERIOD, key_values, resident_bytes
 from maskomaly_ros.recorder.catalogue import Catalogue
 from maskomaly_ros.recorder.recorder import State
 

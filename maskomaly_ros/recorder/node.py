@@ -44,9 +44,9 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.interfaces import COMPRESSED, IMAGE
 from maskomaly_ros.node.bond import Bond
 from maskomaly_ros.node.camera import resolve_camera_topics
+from maskomaly_ros.node.declaring import descriptor, parameter_type, type_empty_lists
 from maskomaly_ros.node.maskomaly_node import RosLogHandler
 from maskomaly_ros.node.messages import message_class
-from maskomaly_ros.node.parameters import descriptor, parameter_type, type_empty_lists
 from maskomaly_ros.parameter_files import check_arguments
 from maskomaly_ros.recorder import decoding
 from maskomaly_ros.recorder.catalogue import Catalogue

@@ -60,8 +60,7 @@ from maskomaly_ros.recorder.triggers import (
 )
 from maskomaly_ros.recorder.writing import BagWriter, Topic, define
 from maskomaly_ros.replay.events import Event
-from maskomaly_ros.replay.outputs import file_name
-from maskomaly_ros.topics import outputs_of
+from maskomaly_ros.topics import file_name, outputs_of
 
 _LOG = logging.getLogger(__name__)
 

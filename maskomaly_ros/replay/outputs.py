@@ -20,7 +20,6 @@ written in parts; a closed part is complete and stays.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,13 +41,12 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
 from maskomaly_ros.interfaces import COMPRESSED, DEFINITIONS, IMAGE, TYPES, Message
 from maskomaly_ros.replay.journal import Part
-from maskomaly_ros.topics import outputs_of
+from maskomaly_ros.topics import file_name, outputs_of
 
 BAG_TOPICS = TYPES
 SCORE_FORMATS = ('png', 'npz')
 _PICTURE_SIZE = (960, 960)
 _PICTURE_QUALITY = 75
-_LONGEST_NAME = 160
 
 
 @dataclass(frozen=True)
@@ -73,27 +71,6 @@ class Result:
     def overlay(self) -> NDArray[np.uint8]:
         """The frame with its score in colour, RGB [H, W, 3]."""
         return self.detection.overlay(self.settings.overlay_opacity)
-
-
-def file_name(camera: str) -> str:
-    """Return a camera's topic as the name of a file or folder, such as `front.image_raw`.
-
-    Topics have no dots, so that no two share a name; what no topic should have is written as in
-    a URL.
-    """
-    name = camera[1:] if camera.startswith('/') else f'%{camera}'
-    name = ''.join(
-        '.' if c == '/' else c if c.isascii() and (c.isalnum() or c in '_-') else _escaped(c)
-        for c in name
-    )
-    name = name if name and name[0] != '.' else f'%{name}'
-    if len(name) > _LONGEST_NAME:
-        name = f'{name[:_LONGEST_NAME]}-{hashlib.sha256(camera.encode()).hexdigest()[:16]}'
-    return name
-
-
-def _escaped(character: str) -> str:
-    return ''.join(f'%{byte:02X}' for byte in character.encode())
 
 
 class Output(ABC):

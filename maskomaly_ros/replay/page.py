@@ -35,8 +35,8 @@ from maskomaly_ros import html
 from maskomaly_ros.drives.source import fit_within
 from maskomaly_ros.replay.events import Event, events_of
 from maskomaly_ros.replay.journal import FrameRecord, Journal
-from maskomaly_ros.replay.outputs import file_name
 from maskomaly_ros.replay.thumbnails import THUMBNAIL_SIZE, cut_out
+from maskomaly_ros.topics import file_name
 
 PAGE = 'report.html'
 # What the page may hold, whatever the length of the drive: about 10 MB.

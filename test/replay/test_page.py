@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.replay.events import Event
 from maskomaly_ros.replay.journal import FrameRecord, Journal, ProblemRecord
-from maskomaly_ros.replay.outputs import file_name
 from maskomaly_ros.replay.page import lanes_of, write_page
+from maskomaly_ros.topics import file_name
 
 CAMERAS = ('/front/image_raw', '/rear/image_raw')
 

@@ -35,8 +35,8 @@ import yaml
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.replay.outputs import file_name
 from maskomaly_ros.replay.run import ReplayOptions, read_journal, replay
+from maskomaly_ros.topics import file_name
 
 pytest.importorskip('av', reason='videos need PyAV')
 rosbags = pytest.importorskip('rosbags.highlevel', reason='bags need rosbags')
