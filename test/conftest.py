@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 if TYPE_CHECKING:
@@ -59,8 +60,16 @@ _SLOW = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow whatever lies in a place that is."""
+# Triton decides when it is imported whether it interprets its kernels, which needs no GPU.
+_CAN_RUN_KERNELS = os.environ.get('TRITON_INTERPRET') == '1' or torch.cuda.is_available()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow whatever lies in a place that is, and leave kernels to test_triton.py."""
+    elsewhere = [] if _CAN_RUN_KERNELS else [i for i in items if i.get_closest_marker('triton')]
+    if elsewhere:
+        config.hook.pytest_deselected(items=elsewhere)
+        items[:] = [item for item in items if item not in elsewhere]
     places = [Path(__file__).parent / place for place in _SLOW]
     for item in items:
         if any(place in (item.path, *item.path.parents) for place in places):

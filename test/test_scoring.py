@@ -21,6 +21,7 @@ import logging
 import math
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,7 @@ from maskomaly_ros.scoring import (
     select_queries,
 )
 
-DEVICES = [
-    'cpu',
-    pytest.param(
-        'cuda', marks=pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
-    ),
-]
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='a CUDA device')
 
 
 # Reference results
@@ -73,10 +69,21 @@ def test_every_reference_result_is_tested():
 
 
 @pytest.mark.parametrize('form', ['torch', 'auto'])
-@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
-def test_score_is_the_reference_score(name, dtype, device, form):
+def test_score_is_the_reference_score(name, dtype, form):
+    assert_reference_score(name, dtype, 'cpu', form)
+
+
+@on_a_gpu
+def test_a_gpu_gives_the_reference_scores():
+    for name, dtype in product(REFERENCES, (torch.float32, torch.float64)):
+        for form in ('torch', 'auto'):
+            assert_reference_score(name, dtype, 'cuda', form)
+        assert_reference_baseline(name, dtype, 'cuda')
+
+
+def assert_reference_score(name, dtype, device, form):
     masks, classes, size, parameters, reference, clear = read_reference(name)
     assert clear.mean() > 0.99
 
@@ -88,10 +95,13 @@ def test_score_is_the_reference_score(name, dtype, device, form):
     np.testing.assert_allclose(score.cpu().numpy()[clear], reference['score'][clear], atol=1e-5)
 
 
-@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('name', REFERENCES)
-def test_baseline_is_the_reference_baseline(name, dtype, device):
+def test_baseline_is_the_reference_baseline(name, dtype):
+    assert_reference_baseline(name, dtype, 'cpu')
+
+
+def assert_reference_baseline(name, dtype, device):
     masks, classes, size, _, reference, _ = read_reference(name)
     score = baseline_map(masks.to(device, dtype), classes.to(device, dtype), size)
     np.testing.assert_allclose(score.cpu().numpy(), reference['baseline'], atol=1e-5)
@@ -127,9 +137,18 @@ def test_baseline_is_the_literal_baseline(case):
         )
 
 
-@pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('variant', VARIANTS)
-def test_devices_agree(device, variant):
+def test_forms_agree(variant):
+    assert_as_torch_on_the_processor(variant, 'cpu')
+
+
+@on_a_gpu
+def test_devices_agree():
+    for variant in VARIANTS:
+        assert_as_torch_on_the_processor(variant, 'cuda')
+
+
+def assert_as_torch_on_the_processor(variant, device):
     generator = torch.Generator().manual_seed(7)
     masks = torch.randn(2, 30, 17, 23, generator=generator) * 6
     classes = torch.randn(2, 30, 8, generator=generator) * 3

@@ -46,7 +46,6 @@ from maskomaly_ros import scoring
 from maskomaly_ros.scoring import ScoringParameters, border_mask, score_map
 
 REPOSITORY = Path(__file__).parents[1]
-INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 needs_numba = pytest.mark.skipif(scoring._fused('numba') is None, reason='numba is not installed')
 
@@ -356,9 +355,7 @@ def test_forms_that_cannot_be_had_are_named(form, dtype, message):
         score_map(torch.zeros(2, 3, 3, dtype=dtype), torch.zeros(2, 2), (5, 5), form=form)
 
 
-@pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason='a CUDA device, or TRITON_INTERPRET=1'
-)
+@pytest.mark.triton
 class TestTriton:
     """On a GPU, or on the CPU by triton's interpreter, one tile after the other."""
 
@@ -389,22 +386,6 @@ class TestTriton:
         classes[0, 2, 1] = value
         with pytest.raises(ValueError, match='class_logits holds'):
             score_map(torch.zeros_like(masks), classes, (12, 70), form='triton')
-
-
-@pytest.mark.skipif(INTERPRETED, reason='a run that is not interpreted')
-@pytest.mark.skipif(torch.cuda.is_available(), reason='the kernel itself runs here')
-def test_triton_in_its_interpreter():
-    pytest.importorskip('triton')
-    result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', __file__, '-k', 'TestTriton'],
-        cwd=REPOSITORY,
-        env={**os.environ, 'TRITON_INTERPRET': '1'},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert result.returncode == 0, result.stdout[-5000:]
-    assert 'passed' in result.stdout
 
 
 @pytest.mark.parametrize('logits', ['fp32', 'fp16', 'bf16'])

@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,6 +27,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from literal_scoring import TRITON_DEVICE
 from torch import Tensor
 from transformers.models.mask2former import modeling_mask2former
 
@@ -48,13 +47,6 @@ CASES = [
 ]
 
 
-# Triton decides when it is imported whether it interprets: that takes a process of its own.
-INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
-needs_triton = pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason='a CUDA device, or TRITON_INTERPRET=1'
-)
-
-
 def has_compiler() -> bool:
     try:
         compilation.check_compiler(CPU)
@@ -67,8 +59,7 @@ def kernel(*tensors: Tensor, shapes: list[int], heads: int) -> Tensor:
     """Run the Triton kernel, on a GPU or interpreted."""
     from maskomaly_ros.networks.deformable_kernel import attend
 
-    device = CPU if INTERPRETED else torch.device('cuda')
-    moved = [tensor.to(device) for tensor in tensors]
+    moved = [tensor.to(TRITON_DEVICE) for tensor in tensors]
     return attend(moved[0], moved[1], moved[2], moved[3], shapes, heads).cpu()
 
 
@@ -111,7 +102,7 @@ class TestDeformableAttention:
         expected = of_transformers(tensors, shapes, heads)
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
-    @needs_triton
+    @pytest.mark.triton
     @pytest.mark.parametrize('case', CASES)
     @pytest.mark.parametrize('spread', [0.5, 1e10], ids=['near', 'far'])
     def test_kernel(
@@ -122,7 +113,7 @@ class TestDeformableAttention:
         expected = of_transformers(tensors, shapes, heads)
         torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-4)
 
-    @needs_triton
+    @pytest.mark.triton
     def test_kernel_takes_half_precision(self) -> None:
         tensors, shapes, heads = attention_inputs(CASES[0])
         expected = of_transformers(tensors, shapes, heads)
@@ -130,20 +121,6 @@ class TestDeformableAttention:
         actual = kernel(*tensors, shapes=shapes, heads=heads)
         assert actual.dtype == torch.float16
         torch.testing.assert_close(actual.float(), expected, atol=2e-3, rtol=2e-3)
-
-    @pytest.mark.skipif(INTERPRETED, reason='a run that is not interpreted')
-    def test_kernel_interpreted(self) -> None:
-        pytest.importorskip('triton', reason='Triton is not installed')
-        done = subprocess.run(
-            [sys.executable, '-m', 'pytest', '-q', __file__, '-k', 'test_kernel'],
-            env={**os.environ, 'TRITON_INTERPRET': '1'},
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-3000:]
-        assert '7 passed' in done.stdout
 
     def test_operation_is_known_to_the_compiler(self) -> None:
         tensors, shapes, heads = attention_inputs(CASES[0])
