@@ -33,6 +33,7 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
+from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.event_handlers import OnStateTransition
@@ -82,7 +83,19 @@ def play_when_ready(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         command.append('--loop')
     play = ExecuteProcess(cmd=command, output='screen', on_exit=end)
     active = OnStateTransition(goal_state='active', entities=[play], handle_once=True)
-    return [*said, RegisterEventHandler(active), camera]
+    ends = OnProcessExit(on_exit=end_with_node)
+    return [*said, RegisterEventHandler(active), RegisterEventHandler(ends), camera]
+
+
+def end_with_node(
+    event: ProcessExited, context: LaunchContext
+) -> list[LaunchDescriptionEntity] | None:
+    """End everything with an error where the node failed, for which the player would wait."""
+    is_node = event.process_name.startswith('maskomaly_node')
+    is_started_again = context.launch_configurations.get('respawn') == 'true'
+    if not is_node or context.is_shutdown or is_started_again:
+        return None
+    raise RuntimeError(f'the node ended with status {event.returncode}; see above')
 
 
 def end(event: ProcessExited, context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -51,9 +51,17 @@ class PlainLoader(yaml.SafeLoader):
 
 
 class ParameterLoader(PlainLoader):
-    """A loader to which 1e-3 is a number, as to YAML 1.2 and ROS; to PyYAML it is a text."""
+    """A loader to which 1e-3 is a number, as to YAML 1.2 and ROS; to PyYAML it is a text.
+
+    It takes the lists of launch_ros, which writes those of a launch file as Python's tuples.
+    """
 
 
+def _list(loader: ParameterLoader, node: yaml.SequenceNode) -> list[Any]:
+    return loader.construct_sequence(node, deep=True)
+
+
+ParameterLoader.add_constructor('tag:yaml.org,2002:python/tuple', _list)
 ParameterLoader.add_implicit_resolver(
     'tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+$'), list('-+0123456789')
 )

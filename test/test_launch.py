@@ -326,11 +326,10 @@ def test_rviz_shows_the_first_camera(
     layout = yaml.safe_load(shown.with_suffix('.rviz').read_text(encoding='utf-8'))
     displays = layout['Visualization Manager']['Displays']
     # RViz takes from the topic of a display how its picture is compressed.
-    assert [display['Topic']['Value'] for display in displays] == [
+    outputs = 'heatmap/mono8', 'mask', 'overlay', 'points', 'markers'
+    assert [display['Topic']['Value'] for display in displays if 'Topic' in display] == [
         topic,
-        '/front/anomaly/heatmap/mono8',
-        '/front/anomaly/mask',
-        '/front/anomaly/overlay',
+        *(f'/front/anomaly/{name}' for name in outputs),
     ]
 
 
@@ -489,6 +488,17 @@ def test_replay_fails_with_the_player(
     assert process.returncode == 1, output
     assert 'ros2 bag play failed with status 3' in output
     assert '[maskomaly_node-1]: process has finished cleanly' in output
+
+
+@pytest.mark.slow
+def test_replay_ends_with_a_node_that_fails(installation: Installation, tmp_path: Path) -> None:
+    installation.add_executable('bin/ros2', f'touch {tmp_path}/played')
+    installation.add_executable('lib/maskomaly_ros/maskomaly_node', 'exit 1')
+    with installation.launch(REPLAY, bag=str(make_bag(tmp_path))) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1, output
+    assert 'the node ended with status 1' in output
+    assert not (tmp_path / 'played').exists()
 
 
 @pytest.mark.slow

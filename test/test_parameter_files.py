@@ -71,6 +71,19 @@ def test_name_and_namespace_of_the_arguments_count(tmp_path: Path) -> None:
     check_arguments(['-r', '__ns:=/car'])
 
 
+def test_lists_that_a_launch_file_gives_are_read(tmp_path: Path) -> None:
+    """launch_ros evaluates them to tuples and dumps those."""
+    path = tmp_path / 'launch_params'
+    given = {'camera_topics': ('/front/image_raw', '/rear/image_raw'), 'device': 'cpu'}
+    path.write_text(yaml.dump({'/**': {'ros__parameters': given}}))
+    assert '!!python/tuple' in path.read_text()
+    check_arguments(['--params-file', str(path)])
+    assert read_section(path) == {
+        **given,
+        'camera_topics': ['/front/image_raw', '/rear/image_raw'],
+    }
+
+
 def test_without_a_namespace_any_will_do(tmp_path: Path) -> None:
     path = write(tmp_path / 'p.yaml', '/car/front')
     assert read_section(path, 'front') == {'max_age': 1.0}
