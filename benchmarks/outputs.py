@@ -98,9 +98,15 @@ def main() -> int:
         frame = scene.render(index / 10).image
         (fresh,) = timed('detect', lambda: detector.detect([frame]))
         detection: Detection = fresh.with_score(np.maximum(fresh.score, drawn))
-        timed('mask', lambda: messages.mask_message(detection.mask, header))
-        timed('heatmap', lambda: messages.heatmap_message(detection.score, '32FC1', header))
-        timed('heatmap/mono8', lambda: messages.heatmap_message(detection.score, 'mono8', header))
+        timed('mask', lambda: message(interfaces.mask_message(detection.mask, header)))
+        timed(
+            'heatmap',
+            lambda: messages.to_ros(interfaces.heatmap_message(detection.score, '32FC1', header)),
+        )
+        timed(
+            'heatmap/mono8',
+            lambda: messages.to_ros(interfaces.heatmap_message(detection.score, 'mono8', header)),
+        )
         timed('label_info', lambda: message(interfaces.label_info_message(header, 0.9)))
         timed('(components)', lambda: detection.components)
         plain = detection
@@ -120,8 +126,11 @@ def main() -> int:
         timed('annotations', lambda: message(interfaces.annotations_message(known, header.stamp)))
         detection = detection.with_components(known)
         overlay = timed('(drawing)', detection.overlay)
-        timed('overlay', lambda: messages.picture_message(overlay, header))
-        timed('overlay/compressed', lambda: messages.jpeg_message(overlay, 80, header))
+        timed('overlay', lambda: message(interfaces.picture_message(overlay, header)))
+        timed(
+            'overlay/compressed',
+            lambda: message(interfaces.jpeg_message(overlay, 80, header)),
+        )
         spatial = timed('(places by depth)', lambda: locator.locate(known, depth))
         counts['depth points'].append(len(spatial.points))
         timed('points by depth', lambda: message(interfaces.points_message(spatial, head)))

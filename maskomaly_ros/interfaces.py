@@ -20,17 +20,22 @@ message of rclpy from it, and `replay/outputs.py` one of rosbags.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import POINT, Located
 from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.visualization import label
+
+if TYPE_CHECKING:
+    from maskomaly_ros.detector import Detection
 
 __all__ = [
     'DEFINITIONS',
@@ -38,9 +43,14 @@ __all__ = [
     'Message',
     'annotations_message',
     'header',
+    'heatmap_message',
+    'jpeg_message',
     'label_info_message',
     'markers_message',
+    'mask_message',
     'obstacles_message',
+    'output_message',
+    'picture_message',
     'points_message',
 ]
 
@@ -75,8 +85,8 @@ class Message:
 
     Attributes:
         type: its name.
-        fields: by name; a value is plain, bytes, a Message, a list of these, or what a header had
-            for its stamp.
+        fields: by name; a value is plain, bytes, pixels (contiguous, of any type), a Message, a
+            list of these, or what a header had for its stamp.
 
     """
 
@@ -87,6 +97,98 @@ class Message:
 def header(stamp: Any, frame: str) -> Message:
     """Return a header with the stamp of another one."""
     return Message('std_msgs/msg/Header', {'stamp': stamp, 'frame_id': frame})
+
+
+def output_message(
+    name: str,
+    detection: Detection,
+    head: Any,
+    *,
+    overlay: Callable[[], NDArray[np.uint8]],
+    jpeg_quality: int,
+    located: Located | None,
+) -> Message | None:
+    """Return an output for one frame; None where there is nothing to say.
+
+    Args:
+        name: one of `TYPES`, except `label_info`, which is not of a frame.
+        detection: in the frame.
+        head: of the frame.
+        overlay: returns the frame with its score in colour, RGB [H, W, 3]; asked where it is
+            needed.
+        jpeg_quality: 1 to 100.
+        located: where the obstacles are; None leaves out what says so.
+
+    Raises:
+        MaskomalyError: the frame does not fit a JPEG.
+
+    """
+    if name == 'heatmap':
+        return heatmap_message(detection.score, '32FC1', head)
+    if name == 'heatmap/mono8':
+        return heatmap_message(detection.score, 'mono8', head)
+    if name == 'mask':
+        return mask_message(detection.mask, head)
+    if name == 'overlay':
+        return picture_message(overlay(), head)
+    if name == 'overlay/compressed':
+        return jpeg_message(overlay(), jpeg_quality, head)
+    if name == 'obstacles':
+        return obstacles_message(detection.obstacles, head)
+    if name == 'annotations':
+        return annotations_message(detection.components, head.stamp)
+    if located is None:
+        return None
+    place = header(head.stamp, located.frame or head.frame_id)
+    return {'points': points_message, 'markers': markers_message}[name](located, place)
+
+
+def heatmap_message(score: NDArray[np.float32], encoding: str, head: Any) -> Message:
+    """Return a score map [H, W] as an image, `32FC1` or `mono8` (score times 255)."""
+    if encoding == 'mono8':
+        return _image(cv2.convertScaleAbs(score, alpha=255), encoding, head)
+    return _image(np.asarray(score, np.float32), encoding, head)
+
+
+def mask_message(mask: NDArray[np.uint8], head: Any) -> Message:
+    """Return an obstacle mask, uint8 [H, W], as a `mono8` image."""
+    return _image(mask, 'mono8', head)
+
+
+def picture_message(picture: NDArray[np.uint8], head: Any) -> Message:
+    """Return a picture, RGB uint8 [H, W, 3], as a `bgr8` image."""
+    return _image(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', head)
+
+
+def jpeg_message(picture: NDArray[np.uint8], quality: int, head: Any) -> Message:
+    """Return a picture, RGB uint8 [H, W, 3], as a JPEG of quality 1 to 100.
+
+    Raises:
+        MaskomalyError: it does not fit one.
+
+    """
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    if not done:
+        raise MaskomalyError(f'{picture.shape[1]} x {picture.shape[0]} pixels do not fit a JPEG')
+    fields = {'header': head, 'format': 'bgr8; jpeg compressed bgr8', 'data': data}
+    return Message(COMPRESSED, fields)
+
+
+def _image(pixels: NDArray[Any], encoding: str, head: Any) -> Message:
+    height, width = pixels.shape[:2]
+    return Message(
+        IMAGE,
+        {
+            'header': head,
+            'height': height,
+            'width': width,
+            'encoding': encoding,
+            'is_bigendian': int(sys.byteorder == 'big'),
+            'step': pixels.nbytes // height,
+            'data': np.ascontiguousarray(pixels),
+        },
+    )
 
 
 def obstacles_message(found: Iterable[Obstacle], head: Any) -> Message:

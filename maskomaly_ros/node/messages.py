@@ -21,17 +21,15 @@ from __future__ import annotations
 
 import functools
 import importlib
-import sys
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from maskomaly_ros import encodings
+from maskomaly_ros import encodings, interfaces
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.interfaces import Message
 
@@ -89,31 +87,15 @@ def decode_image(message: Image, *, max_pixels: int) -> NDArray[np.uint8]:
     return encodings.decode_image(message, max_pixels=max_pixels)
 
 
-def heatmap_message(score: NDArray[np.float32], encoding: str, header: Header) -> Image:
-    """Return a score map [H, W] as an image, `32FC1` or `mono8` (score times 255)."""
-    if encoding == 'mono8':
-        return _image(cv2.convertScaleAbs(score, alpha=255), encoding, header)
-    return _image(np.asarray(score, np.float32), encoding, header)
-
-
-def mask_message(mask: NDArray[np.uint8], header: Header) -> Image:
-    """Return an obstacle mask, uint8 [H, W], as a `mono8` image."""
-    return _image(mask, 'mono8', header)
-
-
 def picture_message(picture: NDArray[np.uint8], header: Header) -> Image:
     """Return a picture, RGB uint8 [H, W, 3], as a `bgr8` image."""
-    return _image(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), 'bgr8', header)
+    message: Image = to_ros(interfaces.picture_message(picture, header))
+    return message
 
 
 def jpeg_message(picture: NDArray[np.uint8], quality: int, header: Header) -> CompressedImage:
     """Return a picture, RGB uint8 [H, W, 3], as a JPEG of quality 1 to 100."""
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode('.jpg', bgr, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    if not done:
-        raise MaskomalyError(f'{picture.shape[1]} x {picture.shape[0]} pixels do not fit a JPEG')
-    message = CompressedImage(header=header, format='bgr8; jpeg compressed bgr8')
-    _fill(message, data)
+    message: CompressedImage = to_ros(interfaces.jpeg_message(picture, quality, header))
     return message
 
 
@@ -140,8 +122,10 @@ def to_ros(message: Message) -> Any:
         raise MaskomalyError(f'{message.type} is not installed')
     filled = kind()
     for name, value in message.fields.items():
-        if isinstance(value, bytes):
-            getattr(filled, name).frombytes(value)
+        if isinstance(value, bytes | np.ndarray):
+            # Assigning converts or checks byte by byte, a hundred times slower.
+            pixels: Any = value
+            getattr(filled, name).frombytes(memoryview(pixels).cast('B'))
         else:
             setattr(filled, name, _converted(value))
     return filled
@@ -151,25 +135,6 @@ def _converted(value: Any) -> Any:
     if isinstance(value, Message):
         return to_ros(value)
     return [_converted(item) for item in value] if isinstance(value, list) else value
-
-
-def _image(pixels: NDArray[Any], encoding: str, header: Header) -> Image:
-    height, width = pixels.shape[:2]
-    message = Image(
-        header=header,
-        height=height,
-        width=width,
-        encoding=encoding,
-        is_bigendian=int(sys.byteorder == 'big'),
-        step=pixels.nbytes // height,
-    )
-    _fill(message, pixels)
-    return message
-
-
-def _fill(message: Image | CompressedImage, pixels: NDArray[Any]) -> None:
-    # Assigning to data converts or checks it byte by byte, a hundred times slower.
-    message.data.frombytes(memoryview(np.ascontiguousarray(pixels).data).cast('B'))
 
 
 def _working_cv_bridge() -> Any:

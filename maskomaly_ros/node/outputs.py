@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -34,6 +36,11 @@ NEED_IDS = frozenset(
     {'obstacles', 'points', 'markers', 'annotations', 'overlay', 'overlay/compressed'}
 )
 NEED_PLACES = NEED_IDS - {'obstacles'}
+# What somebody may brake for first, what is only looked at last.
+_ORDER = (
+    'mask', 'points', 'markers', 'obstacles', 'annotations', 'heatmap', 'heatmap/mono8', 'overlay',
+    'overlay/compressed',
+)  # fmt: skip
 
 
 class Outputs:
@@ -110,35 +117,18 @@ class Outputs:
             info = self._calibration.at(header)
             if info is not None:
                 self._camera_info.publish(info)
-        if 'mask' in wanted:
-            self._publish('mask', messages.mask_message(detection.mask, header))
-        if located is not None:
-            head = interfaces.header(header.stamp, located.frame or header.frame_id)
-            if 'points' in wanted:
-                message = interfaces.points_message(located, head)
-                self._publish('points', messages.to_ros(message))
-            if 'markers' in wanted:
-                self._publish(
-                    'markers', messages.to_ros(interfaces.markers_message(located, head))
-                )
-        if 'obstacles' in wanted:
-            message = interfaces.obstacles_message(detection.obstacles, header)
-            self._publish('obstacles', messages.to_ros(message))
-        if 'annotations' in wanted:
-            message = interfaces.annotations_message(detection.components, header.stamp)
-            self._publish('annotations', messages.to_ros(message))
-        if 'heatmap' in wanted:
-            self._publish('heatmap', messages.heatmap_message(detection.score, '32FC1', header))
-        if 'heatmap/mono8' in wanted:
-            grey = messages.heatmap_message(detection.score, 'mono8', header)
-            self._publish('heatmap/mono8', grey)
-        if wanted & {'overlay', 'overlay/compressed'}:
-            overlay = detection.overlay(settings.overlay_opacity)
-            if 'overlay' in wanted:
-                self._publish('overlay', messages.picture_message(overlay, header))
-            if 'overlay/compressed' in wanted:
-                jpeg = messages.jpeg_message(overlay, settings.jpeg_quality, header)
-                self._publish('overlay/compressed', jpeg)
+        overlay = cache(partial(detection.overlay, settings.overlay_opacity))
+        for name in (name for name in _ORDER if name in wanted):
+            message = interfaces.output_message(
+                name,
+                detection,
+                header,
+                overlay=overlay,
+                jpeg_quality=settings.jpeg_quality,
+                located=located,
+            )
+            if message is not None:
+                self._publishers[name].publish(messages.to_ros(message))
 
     def destroy(self) -> None:
         """Destroy the publishers."""
@@ -146,9 +136,6 @@ class Outputs:
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
         self._publishers, self._label_info = {}, None
-
-    def _publish(self, name: str, message: object) -> None:
-        self._publishers[name].publish(message)
 
 
 def _qos(name: str) -> QoSProfile:

@@ -39,7 +39,7 @@ from maskomaly_ros.drives.source import RawMessage, Source, SourceFrame, fit_wit
 from maskomaly_ros.drives.video_writer import VideoWriter, join_videos
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
-from maskomaly_ros.interfaces import COMPRESSED, DEFINITIONS, IMAGE, TYPES, Message
+from maskomaly_ros.interfaces import DEFINITIONS, TYPES, Message
 from maskomaly_ros.replay.journal import Part
 from maskomaly_ros.topics import file_name, outputs_of
 
@@ -241,63 +241,37 @@ class Bag(Output):
 
     def write(self, result: Result) -> None:
         """Write one frame."""
-        frame, detection, settings = result.frame, result.detection, result.settings
+        frame, camera = result.frame, result.camera
         received_ns = frame.message.received_ns if frame.message else frame.stamp_ns
         header = self._header(frame)
         if frame.message:
             self.copy(frame.message)
         else:
-            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            self._publish(result.camera, self._image(header, image, 'bgr8'), received_ns)
+            self._publish(camera, interfaces.picture_message(frame.image, header), received_ns)
         for name in self._topics:
-            if name == 'heatmap':
-                score = np.asarray(detection.score, np.float32)
-                message = self._image(header, score, '32FC1')
-            elif name == 'heatmap/mono8':
-                grey = np.asarray(cv2.convertScaleAbs(detection.score, alpha=255))
-                message = self._image(header, grey, 'mono8')
-            elif name == 'mask':
-                message = self._image(header, detection.mask, 'mono8')
-            elif not name.startswith('overlay'):
-                described = self._described(name, result, header)
-                if described is None:
+            if name == 'label_info':
+                if camera in self._labelled:
                     continue
-                message = self._built(described)
+                self._labelled.add(camera)
+                threshold = result.detection.config.obstacle_threshold
+                message = interfaces.label_info_message(header, threshold)
             else:
-                bgr = cv2.cvtColor(result.overlay, cv2.COLOR_RGB2BGR)
-                if name == 'overlay':
-                    message = self._image(header, bgr, 'bgr8')
-                else:
-                    quality = (cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality)
-                    _, data = cv2.imencode('.jpg', bgr, quality)
-                    message = self._store.types[COMPRESSED](
-                        header, 'bgr8; jpeg compressed bgr8', data.reshape(-1)
-                    )
-            self._publish(f'{outputs_of(result.camera)}/{name}', message, received_ns)
-
-    def _described(self, name: str, result: Result, header: Any) -> Message | None:
-        """Return an output as a message; None where there is nothing to say."""
-        detection, located = result.detection, result.located
-        if name == 'obstacles':
-            return interfaces.obstacles_message(detection.obstacles, header)
-        if name == 'annotations':
-            return interfaces.annotations_message(detection.components, header.stamp)
-        if name == 'label_info':
-            if result.camera in self._labelled:
-                return None
-            self._labelled.add(result.camera)
-            threshold = detection.config.obstacle_threshold
-            return interfaces.label_info_message(header, threshold)
-        if located is None:
-            return None
-        head = interfaces.header(header.stamp, located.frame or header.frame_id)
-        if name == 'points':
-            return interfaces.points_message(located, head)
-        return interfaces.markers_message(located, head)
+                found = interfaces.output_message(
+                    name,
+                    result.detection,
+                    header,
+                    overlay=lambda: result.overlay,
+                    jpeg_quality=result.settings.jpeg_quality,
+                    located=result.located,
+                )
+                if found is None:
+                    continue
+                message = found
+            self._publish(f'{outputs_of(camera)}/{name}', message, received_ns)
 
     def _built(self, value: Any) -> Any:
         """Return a message of rosbags with the fields of ours, and zero for all others."""
-        if isinstance(value, bytes):
+        if isinstance(value, bytes | np.ndarray):
             return np.frombuffer(value, np.uint8)
         if isinstance(value, list):
             return [self._built(item) for item in value]
@@ -372,10 +346,10 @@ class Bag(Output):
         temporary.write_text(text, encoding='utf-8')
         temporary.replace(path)
 
-    def _publish(self, topic: str, message: Any, received_ns: int) -> None:
-        msgtype = message.__msgtype__
-        connection = self._connection(topic, msgtype)
-        self._writer.write(connection, received_ns, self._store.serialize_cdr(message, msgtype))
+    def _publish(self, topic: str, message: Message, received_ns: int) -> None:
+        connection = self._connection(topic, message.type)
+        data = self._store.serialize_cdr(self._built(message), message.type)
+        self._writer.write(connection, received_ns, data)
 
     def _connection(self, topic: str, msgtype: str) -> Any:
         found = self._connections.get((topic, msgtype))
@@ -436,18 +410,6 @@ class Bag(Output):
             stamp_ns, frame_id = frame.header_ns, frame.frame_id
         stamp = types['builtin_interfaces/msg/Time'](*divmod(stamp_ns, 1_000_000_000))
         return types['std_msgs/msg/Header'](stamp, frame_id)
-
-    def _image(self, header: Any, pixels: NDArray[Any], encoding: str) -> Any:
-        height, width = pixels.shape[:2]
-        return self._store.types[IMAGE](
-            header,
-            height,
-            width,
-            encoding,
-            0,
-            pixels.nbytes // height,
-            np.ascontiguousarray(pixels).reshape(-1).view(np.uint8),
-        )
 
 
 def merge_metadata(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

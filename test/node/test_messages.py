@@ -58,10 +58,10 @@ def through_dds(message: Any) -> Any:
 
 def test_heatmap_in_both_encodings() -> None:
     score = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
-    message = through_dds(messages.heatmap_message(score, '32FC1', HEADER))
+    message = through_dds(messages.to_ros(interfaces.heatmap_message(score, '32FC1', HEADER)))
     assert (message.encoding, message.step, message.header) == ('32FC1', 40, HEADER)
     np.testing.assert_array_equal(pixels(message, np.float32), score)
-    message = through_dds(messages.heatmap_message(score, 'mono8', HEADER))
+    message = through_dds(messages.to_ros(interfaces.heatmap_message(score, 'mono8', HEADER)))
     assert (message.encoding, message.step, message.header) == ('mono8', 10, HEADER)
     np.testing.assert_array_equal(pixels(message), np.rint(score * 255))
 
@@ -69,7 +69,7 @@ def test_heatmap_in_both_encodings() -> None:
 def test_mask() -> None:
     mask = np.where(PICTURE[..., 0] > 100, 255, 0).astype(np.uint8)
     for layout in (mask, np.asfortranarray(mask)):
-        message = through_dds(messages.mask_message(layout, HEADER))
+        message = through_dds(messages.to_ros(interfaces.mask_message(layout, HEADER)))
         assert (message.encoding, message.is_bigendian) == ('mono8', 0)
         np.testing.assert_array_equal(pixels(message), mask)
 

@@ -65,15 +65,17 @@ def outputs(stamp: int, encoding: str = '32FC1') -> dict[str, Any]:
     from builtin_interfaces.msg import Time
     from std_msgs.msg import Header
 
-    from maskomaly_ros.node.messages import heatmap_message, mask_message, picture_message
+    from maskomaly_ros import interfaces
+    from maskomaly_ros.node.messages import to_ros
 
     header = Header(stamp=Time(sec=stamp // SECOND, nanosec=stamp % SECOND), frame_id='eye')
     score = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
-    return {
-        'mask': mask_message(((score > 0.9) * 255).astype(np.uint8), header),
-        'heatmap': heatmap_message(score, encoding, header),
-        'overlay': picture_message(np.full((4, 6, 3), (200, 30, 40), np.uint8), header),
+    described = {
+        'mask': interfaces.mask_message(((score > 0.9) * 255).astype(np.uint8), header),
+        'heatmap': interfaces.heatmap_message(score, encoding, header),
+        'overlay': interfaces.picture_message(np.full((4, 6, 3), (200, 30, 40), np.uint8), header),
     }
+    return {name: to_ros(message) for name, message in described.items()}
 
 
 @pytest.mark.parametrize(('encoding', 'tolerance'), [('32FC1', 0.0), ('mono8', 0.5 / 255 + 1e-6)])
