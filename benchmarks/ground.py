@@ -65,7 +65,8 @@ def read_frames(folder: Path) -> Iterator[Frame]:
         assert picture is not None, labels.stem
         projection = calibration['P2'].reshape(3, 4)
         matrix = projection[:, :3]
-        shift = np.linalg.solve(matrix, projection[:, 3])  # from the grey camera to the colour one
+        # From the grey camera to the colour one.
+        shift: Floats = np.linalg.solve(matrix, projection[:, 3]).astype(np.float64)
         rectify = calibration['R0_rect'].reshape(3, 3)
         extrinsic = calibration['Tr_velo_to_cam'].reshape(3, 4)
         scan = np.fromfile(folder / 'velodyne' / f'{labels.stem}.bin', np.float32)

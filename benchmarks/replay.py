@@ -144,7 +144,7 @@ def measure_replay(arguments: argparse.Namespace) -> dict[str, Any]:
     alone += bare()
     files = [p for p in Path(arguments.drive_out).rglob('*') if p.is_file()]
     rate = summary.frames / summary.seconds
-    found = {
+    found: dict[str, Any] = {
         'frames': summary.frames,
         'frames_per_second': rate,
         'network_busy': summary.network_share,

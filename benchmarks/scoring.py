@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -129,8 +130,9 @@ def predicted(
     if not paths:
         raise SystemExit(f'{folder} holds no pictures')
     for path in paths[:PICTURES]:
-        picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        frame = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA)
+        bgr = np.asarray(cv2.imread(str(path)), np.uint8)
+        picture = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+        frame = cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
         yield f'bundled checkpoint, {path.name}', network.predict([frame]), parameters
 
 

@@ -548,6 +548,11 @@ def _fill(message: Any, data: bytes) -> None:
     message.data = array.array('B', data)
 
 
+def _empty(message: Any) -> None:
+    message.width = message.height = 0
+    _fill(message, b'')
+
+
 def _png_bomb() -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack('>I', zlib.crc32(kind + content))
@@ -561,6 +566,9 @@ def _png_bomb() -> bytes:
         + chunk(b'IDAT', pixels)
         + chunk(b'IEND', b'')
     )
+
+
+_BOMB = _png_bomb()
 
 
 def _enlarge(message: Any, soak: Soak) -> None:
@@ -598,7 +606,7 @@ CAMERA_FAULTS: dict[str, _Fault] = {
         lambda m, soak: _fill(m, bytes(m.data)[: len(m.data) // 2]),
     ),
     'empty': _spoiling(
-        lambda m, soak: (setattr(m, 'width', 0), setattr(m, 'height', 0), _fill(m, b''))[0],
+        lambda m, soak: _empty(m),
         lambda m, soak: _fill(m, b''),
     ),
     'gigantic': _spoiling(_enlarge, _enlarge_jpeg),
@@ -608,7 +616,6 @@ CAMERA_FAULTS: dict[str, _Fault] = {
         lambda m, soak: setattr(m, 'format', 'compressedDepth'),
     ),
 }
-_BOMB = _png_bomb()
 
 
 def _pause(soak: Soak, seconds: float) -> None:

@@ -75,7 +75,7 @@ class OneByOne(Scene):
         everything = hazards.things
         if self.only is not None:
             chosen = self.in_sight(time)[self.only]
-            hazards.things = lambda z, t: [  # type: ignore[method-assign]
+            hazards.things = lambda z, t: [  # type: ignore[method-assign,assignment]
                 thing for thing in everything(z, t) if thing.z == chosen
             ]
         try:

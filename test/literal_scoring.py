@@ -211,7 +211,7 @@ def assert_as_literal(case, tolerance, form='torch', at_threshold=None):
             clear &= (expected[0] > 1e-6) | expected[1]
         np.testing.assert_allclose(
             score[clear],
-            literal_score(*expected, case.parameters)[clear],
+            literal_score(*expected, case.parameters)[clear],  # type: ignore[call-arg]
             rtol=0,
             atol=tolerance,
         )

@@ -70,7 +70,7 @@ def literal_scores(prediction):
         size[::-1],
         interpolation=cv2.INTER_AREA,
     )
-    program = torch.from_numpy(program)[None]
+    program = torch.from_numpy(program)[None]  # type: ignore[assignment]
     spread = (s.double() / 1000).softmax(1).amax(1)
     return {
         'maskomaly': score_map(*inputs, PARAMETERS, extent=extent),

@@ -569,7 +569,7 @@ def test_parameters_are_plain_hashable_values():
     assert type(parameters.reject_weight) is float
     assert hash(parameters) == hash(dataclasses.replace(parameters))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        parameters.reject_weight = 0.5
+        parameters.reject_weight = 0.5  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ class TestNumba:
 
         def work(index):
             for _ in range(10):
-                score = score_map(*inputs[index], (180, 320), parameters, form='numba')
+                score = score_map(*inputs[index], (180, 320), parameters, form='numba')  # type: ignore[call-arg,misc]
                 if not torch.equal(score, expected[index]):
                     wrong.append(index)
 

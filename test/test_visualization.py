@@ -98,8 +98,8 @@ def test_scores_outside_of_the_scale_saturate():
 @given(pictures(), st.floats(0, 1))
 def test_overlay_on_a_device_is_the_same(picture, opacity):
     tensors = (torch.from_numpy(part.copy()) for part in picture)
-    found = overlay_on_device(*tensors, opacity).numpy()
-    expected = overlay(*picture, opacity)
+    found = overlay_on_device(*tensors, opacity).numpy()  # type: ignore[call-arg]
+    expected = overlay(*picture, opacity)  # type: ignore[call-arg]
     assert found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected).max() <= 1
 

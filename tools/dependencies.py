@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import setuptools  # noqa: F401  # brings the distutils that newer Pythons lack
 
@@ -40,8 +41,8 @@ def main() -> int:
     from distutils.core import run_setup
 
     os.chdir(ROOT)
-    package = run_setup('setup.py', stop_after='config')
-    needed, for_developers = set(package.install_requires), set()
+    package: Any = run_setup('setup.py', stop_after='config')
+    needed, for_developers = set[str](package.install_requires), set[str]()
     for extra, requirements in package.extras_require.items():
         (for_developers if extra in FOR_DEVELOPERS else needed).update(requirements)
     own = deptry(

@@ -163,7 +163,7 @@ def test_video_comes_whole_with_the_times_of_the_file(tmp_path: Path) -> None:
 
 def test_video_written_by_opencv_is_read(tmp_path: Path) -> None:
     path = tmp_path / 'clip.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 8, (WIDTH, HEIGHT))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 8, (WIDTH, HEIGHT))  # type: ignore[attr-defined]
     for index in range(6):
         writer.write(picture(index)[..., ::-1])
     writer.release()

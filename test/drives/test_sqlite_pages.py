@@ -138,7 +138,7 @@ def test_cut_file_is_read_with_few_questions(
         asked += 1
         return read(*arguments)
 
-    monkeypatch.setattr(sqlite_pages.os, 'pread', pread)
+    monkeypatch.setattr(sqlite_pages.os, 'pread', pread)  # type: ignore[attr-defined]
     items = list(read_sqlite(file))
     messages = [item for item in items if isinstance(item, Message)]
     assert [m.data for m in messages] == [row.data for row in rows[: len(messages)]]

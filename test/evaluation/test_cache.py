@@ -118,7 +118,7 @@ def test_broken_pairs_are_skipped_with_the_cache_too(network, scenes, cache):
 
 def test_only_a_few_images_are_in_flight(network, scenes, monkeypatch):
     """Memory does not grow with the data set: the network never runs far ahead."""
-    monkeypatch.setattr(evaluation.os, 'cpu_count', lambda: 2)
+    monkeypatch.setattr(evaluation.os, 'cpu_count', lambda: 2)  # type: ignore[attr-defined]
     dataset = scenes(12)
     seen = []
 

@@ -244,7 +244,7 @@ def test_a_bag_is_counted_as_the_node_counts(bags, detector):
     assert found.frames == 120
     assert found.seconds == pytest.approx(12.0)
     assert found.allowed == 1
-    assert found.found_before == max(ids) == len(ids)
+    assert found.found_before == max(ids) == len(ids)  # type: ignore[type-var]
 
 
 def test_rules_are_those_of_a_parameter_file():

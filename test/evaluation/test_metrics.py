@@ -94,7 +94,7 @@ def literal_curve(images):
         for part in (pos, neg):
             if part.size:
                 edges |= set(np.quantile(part, np.linspace(0, 1, min(384, part.size))))
-        edges = sorted(edges)
+        edges = sorted(edges)  # type: ignore[assignment]
         for low, high in itertools.pairwise(edges):
             points.append(
                 (low, np.sum((pos >= low) & (pos < high)), np.sum((neg >= low) & (neg < high)))

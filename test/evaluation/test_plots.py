@@ -115,7 +115,7 @@ def test_histogram_counts_every_query_and_names_those_in_use() -> None:
     values = {'a': np.array([0.0, 0.0, 0.31, 0.8]), 'b': np.array([0.1])}
     figure = plots.query_iou_histogram(values, 0.25, {'a': (2,)})
     for axes, known in zip(figure.axes, values.values(), strict=True):
-        assert sum(bar.get_height() for bar in axes.patches) == len(known)
+        assert sum(bar.get_height() for bar in axes.patches) == len(known)  # type: ignore[attr-defined]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert texts == ['T_IoU = 0.25', 'query 2', 'T_IoU = 0.25']
 
@@ -129,7 +129,7 @@ def test_labels_of_the_histogram_do_not_overlap() -> None:
     figure = plots.query_iou_histogram(values, 0.25, used)
     figure.draw_without_rendering()
     for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in (*axes.texts, axes.title, axes._left_title)]
+        boxes = [text.get_window_extent() for text in (*axes.texts, axes.title, axes._left_title)]  # type: ignore[attr-defined]
         assert len(axes.texts) > 8
         for number, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[number + 1 :])

@@ -150,7 +150,7 @@ def test_recall_stands_beside_false_alarms(greedy, scenes, traffic):
     positives = true = 0
     for _, image, label in dataset.read():
         score = greedy.predict([image]).scored(score_map, PARAMETERS)[0].numpy()
-        positives = positives + count_scores(score, label).positives
+        positives = positives + count_scores(score, label).positives  # type: ignore[assignment]
         true += len(TrueComponents.of(label, 100).areas)
     assert at.threshold == 0.5
     assert at.false_obstacles == found.found.a_frame > 0

@@ -143,7 +143,7 @@ def test_a_checkpoint_loads_from_its_folder_alone(tmp_path: Path, *, is_folded: 
     model.save_pretrained(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ['config.json', 'model.safetensors']
     network = load_network(tmp_path, device='cpu')
-    loaded = network.traceable().model.state_dict()
+    loaded = network.traceable().model.state_dict()  # type: ignore[attr-defined]
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded[name], tensor), name
     frame = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)

@@ -196,7 +196,7 @@ class TestExportedFile:
         assert prediction.mask_logits.shape[-2:] == (24, 48)
         assert prediction.extent == (24.0, 27.5)
         torch_network = load_network(tiny_checkpoint, device='cpu')
-        torch_network.fix_padded_size((96, 192))
+        torch_network.fix_padded_size((96, 192))  # type: ignore[attr-defined]
         assert not compare(prediction, torch_network.predict([image])).violations()
 
     def test_frames_that_do_not_fit(self, exported: Path) -> None:
@@ -251,8 +251,8 @@ class TestExportedFile:
 
         monkeypatch.setattr(onnxruntime, 'InferenceSession', Session)
         load_network(exported, device='cpu')
-        assert seen[0].get_session_config_entry('session.intra_op.allow_spinning') == '0'
-        assert seen[0].intra_op_num_threads == torch.get_num_threads()
+        assert seen[0].get_session_config_entry('session.intra_op.allow_spinning') == '0'  # type: ignore[attr-defined]
+        assert seen[0].intra_op_num_threads == torch.get_num_threads()  # type: ignore[attr-defined]
 
 
 class TestDamagedFiles:

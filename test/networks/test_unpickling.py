@@ -64,7 +64,7 @@ def assert_equal(weights: dict[str, torch.Tensor]) -> None:
     assert list(weights) == list(ARRAYS)
     for name, expected in ARRAYS.items():
         np.testing.assert_array_equal(weights[name].numpy(), expected)
-        assert weights[name].numpy().dtype == expected.dtype.newbyteorder('=')
+        assert weights[name].numpy().dtype == expected.dtype.newbyteorder('=')  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ class TestReading:
         model._metadata = OrderedDict({'': {'version': 2}})  # type: ignore[attr-defined]
         path.write_bytes(pickle.dumps({'model': model}))
         assert_equal(read_weights(path))
-        path.write_bytes(pickle.dumps({'model': {**model, '_metadata': model._metadata}}))
+        path.write_bytes(pickle.dumps({'model': {**model, '_metadata': model._metadata}}))  # type: ignore[attr-defined]
         assert_equal(read_weights(path))
 
     def test_tensors_in_a_pickle(self, path: Path) -> None:
@@ -119,7 +119,7 @@ class TestReading:
     @pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
     @pytest.mark.parametrize('arrays', [True, False], ids=['arrays', 'tensors'])
     def test_torch_files(self, tmp_path: Path, zipped: bool, arrays: bool) -> None:
-        native = {k: v.astype(v.dtype.newbyteorder('=')) for k, v in ARRAYS.items()}
+        native = {k: v.astype(v.dtype.newbyteorder('=')) for k, v in ARRAYS.items()}  # type: ignore[attr-defined]
         model = native if arrays else {k: torch.from_numpy(v) for k, v in native.items()}
         path = tmp_path / 'model.pth'
         content = {'model': OrderedDict(model), 'iteration': 5, 'scheduler': {'last': [0.1]}}

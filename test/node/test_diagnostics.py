@@ -175,13 +175,14 @@ def test_the_life_of_two_cameras(ros: Any, network: Any, monkeypatch: pytest.Mon
     status, _ = reader.wait_for(FRONT, 'clock', lambda: send(front, stamp=2 * 10**18))
     assert 'in the future' in status.message
 
+    sent = 0.0
+
     def send_slowly() -> None:
         nonlocal sent
         if time.monotonic() > sent + 0.01:  # a quick machine would keep to 500 Hz
             sent = time.monotonic()
             send(front)
 
-    sent = 0.0
     set_limits = node.set_parameters_atomically
     from rclpy.parameter import Parameter
 
