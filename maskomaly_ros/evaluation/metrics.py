@@ -181,7 +181,7 @@ def _count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> IntArray:
 
 @functools.cache
 def _fused_counts() -> ModuleType | None:
-    """Import the compiled form, three times as fast; None where numba does not work."""
+    """Import the compiled form, which is faster; None where numba does not work."""
     try:
         return importlib.import_module('maskomaly_ros.fused.numba_counts')
     except Exception as error:
@@ -815,7 +815,7 @@ def _float16_below(threshold: float) -> np.float16:
 
 
 def _above(stored: NDArray[np.float16], threshold: np.float16) -> NDArray[np.bool_]:
-    """Return stored > threshold by whole numbers, 16 times as fast; any value for NaN."""
+    """Return stored > threshold by whole numbers, which is much faster; any value for NaN."""
     above: NDArray[np.bool_] = (
         stored.view(np.uint16) < threshold.view(np.uint16)  # nearer to 0, or positive
         if threshold < 0

@@ -14,8 +14,7 @@
 
 """Multi-scale deformable attention in one operation, for the pixel decoder of Mask2Former.
 
-The form of the transformers library writes every sampled value to memory before it sums them:
-about 19 GB a frame at 1024 x 2048.
+The form of the transformers library writes every sampled value to memory before it sums them.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ def _tf32() -> Iterator[None]:
     """Let products of float32 matrices keep 10 bits of the mantissa, as convolutions do anyway.
 
     That is finer than bfloat16 and as fine as float16, which the rest of a mixed network computes
-    in. In full precision, those of the pixel decoder took a fifth of a frame of Swin-L on an H200.
+    in; docs/performance.md says what it saves.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('high')

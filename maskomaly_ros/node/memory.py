@@ -15,7 +15,8 @@
 """What the process of a node does about its memory, so that it neither grows nor pauses.
 
 All of it concerns the whole process. Who runs a MaskomalyNode among other things may have other
-needs: nothing happens here before `manage` was called, but that freed memory is given back.
+needs: until `manage` is called, nothing happens here but that freed memory is given back.
+docs/operations.md has the measurements behind each step.
 """
 
 from __future__ import annotations
@@ -35,15 +36,12 @@ def manage() -> None:
     Call it before anything is imported that starts threads, as NumPy and rclpy do: the heaps that
     they have stay in use.
 
-    Glibc's malloc gives blocks of that size back to the system each time otherwise, and the pages
-    of every frame are faulted in anew: 12 to 27 % of the time of a detection on the bundled
-    checkpoint.
-
-    It also gives other threads than the main one heaps of their own, in pieces of 64 MB. Frames of
-    a few cameras fill these and empty them, and where a small block keeps a piece from being given
-    back, resident memory grew by up to 60 MB, whenever that came to pass. And a new thread gets
-    any of the heaps: with those by which transformers loads weights, 100 loadings left 120 MB of
-    holes. No thread allocates so often that it would have to wait for another.
+    Otherwise glibc's malloc gives blocks of that size back to the system each time, and the pages
+    of every frame are faulted in anew. It also gives threads other than the main one heaps of
+    their own, in pieces of 64 MB. The frames of a few cameras fill and empty these, and a small
+    block can keep a whole piece from being given back. A new thread gets any of the heaps, so that
+    loading a network again and again fills them with holes. No thread allocates so often that it
+    would have to wait for another.
     """
     global _is_managed
     _is_managed = True
@@ -57,8 +55,8 @@ def manage() -> None:
 def settle() -> None:
     """Take what there is now out of the sight of Python's collector, as it is here to stay.
 
-    With torch and a network loaded there are half a million objects. Looking through all of them
-    takes 0.2 s, for which a frame would have to wait whenever Python sees fit.
+    With torch and a network loaded there are half a million objects. While the collector looks
+    through all of them, a frame has to wait.
     """
     if _is_managed:
         gc.collect()
@@ -68,8 +66,8 @@ def settle() -> None:
 def give_back() -> None:
     """Free what a network held, and let malloc give it back to the system.
 
-    Networks hold themselves in cycles, and much memory. The next one takes other blocks; without
-    giving back, the heap had grown by 30 MB after a few loadings.
+    Networks hold themselves in cycles, and much memory. The next one takes other blocks, so that
+    the heap would grow with each loading.
     """
     if _is_managed:
         gc.unfreeze()

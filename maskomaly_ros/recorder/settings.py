@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from typing_extensions import Self
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.parameter_rows import (
@@ -37,6 +36,9 @@ from maskomaly_ros.parameter_rows import (
     rows_of,
 )
 from maskomaly_ros.topics import absolute_topic, camera_info_topic, outputs_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NODE_NAME = 'maskomaly_event_recorder'
 _MEGABYTE = 10**6
