@@ -43,9 +43,11 @@ from rich.progress import Progress as RichProgress
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
+    from maskomaly_ros.drives.piece import Piece
     from maskomaly_ros.evaluation.images import Progress
     from maskomaly_ros.networks import InputSize, Network
     from maskomaly_ros.queries import Queries
+    from maskomaly_ros.replay.preview import Preview
 
 T = TypeVar('T')
 
@@ -136,6 +138,29 @@ def chosen_topics(
     if topics:
         return tuple(topics)
     return tuple(map(absolute_topic, parameters.get('camera_topics') or ())) or None
+
+
+def chosen_piece(start: str | None, end: str | None, every: int) -> Piece:
+    """Return the piece of a drive that --from, --to and --every say."""
+    from maskomaly_ros.drives.piece import Piece, parse_time
+
+    return Piece(
+        0.0 if start is None else parse_time(start),
+        None if end is None else parse_time(end),
+        every,
+    )
+
+
+def say_preview(seen: Preview) -> None:
+    """Print what of a drive would be read, and what is left out."""
+    say(str(seen.source))
+    for camera in seen.cameras:
+        name = f'{camera.topic}: ' if camera.topic else ''
+        frames = 'nobody knows how many' if camera.frames is None else str(camera.frames)
+        taken = f', about {camera.taken} of them' if camera.taken != camera.frames else ''
+        say(f'  {name}{frames} frames{taken}, {camera.rate:.4g} a second')
+    for topic, reason in {**seen.left_out, **seen.not_copied}.items():
+        say(f'  left out: {topic}: {reason}')
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,16 +35,18 @@ from maskomaly_ros.cli.common import (
     OUT,
     WITH_PROBLEMS,
     check_json,
+    chosen_piece,
     chosen_topics,
     given_parameters,
     minute_lines,
     say,
+    say_preview,
     stop_on_signal,
     write_json,
 )
 
 if TYPE_CHECKING:
-    from maskomaly_ros.mining.mine import MineProgress, MineReport
+    from maskomaly_ros.mining.mine import MineOptions, MineProgress, MineReport
 
 
 def mine(
@@ -51,7 +54,9 @@ def mine(
         list[str],
         typer.Argument(help='Drives, folders of drives, globs; local or any URL of fsspec.'),
     ],
-    out: Annotated[Path, typer.Option(help='Folder for the results; finished drives stay.')],
+    out: Annotated[
+        options.MaybePath, typer.Option(help='Folder for the results; finished drives stay.')
+    ] = None,
     top: Annotated[int, typer.Option(min=0, help='Thumbnails of the highest events.')] = 50,
     workers: Annotated[
         options.MaybeInt,
@@ -84,6 +89,10 @@ def mine(
     restart: Annotated[
         bool, typer.Option('--restart', help='Forget what earlier calls left in the folder.')
     ] = False,
+    start: options.From = None,
+    end: options.To = None,
+    every: options.Every = 1,
+    dry_run: options.DryRun = False,
     json_file: options.Json = None,
 ) -> None:
     """Replay many drives on Ray; write tables of frames, events and bags, and thumbnails.
@@ -100,6 +109,7 @@ def mine(
         parameters=parameters,
         topics=chosen_topics(topic, parameters),
         rate=rate,
+        piece=chosen_piece(start, end, every),
         batch_size=batch_size,
         top=top,
         retries=retries,
@@ -109,6 +119,11 @@ def mine(
         ramp_seconds=ramp,
         restart=restart,
     )
+    if dry_run:
+        _survey(sources, out, chosen, json_file)
+        return
+    if out is None:
+        raise typer.BadParameter('is missing; --dry-run alone does without', param_hint='--out')
     with stop_on_signal() as stop, _bar() as progress:
         report = run(sources, out, chosen, stop=stop, progress=progress)
     _print(report)
@@ -117,6 +132,30 @@ def mine(
         ERR.print('Stopped; finished drives are kept. The same command goes on from here.')
         raise typer.Exit(INTERRUPTED)
     if not report.is_complete:
+        raise typer.Exit(WITH_PROBLEMS)
+
+
+def _survey(
+    sources: list[str], out: Path | None, chosen: MineOptions, json_file: Path | None
+) -> None:
+    """Print what would be mined; status 3 where a drive cannot be."""
+    from maskomaly_ros.mining.survey import survey
+
+    found = []
+    for drive in survey(sources, out, chosen):
+        found.append(drive)
+        if drive.preview:
+            say_preview(drive.preview)
+        else:
+            say(drive.url)
+            say(f'  cannot be read: {drive.reason}' if drive.reason else '  not on this machine')
+        if drive.is_finished:
+            say('  finished by an earlier call')
+    bad = sum(1 for drive in found if drive.reason)
+    done = sum(1 for drive in found if drive.is_finished)
+    say(f'{len(found)} drives, {done} finished before, {bad} cannot be read')
+    write_json(json_file, [asdict(drive) for drive in found])
+    if bad:
         raise typer.Exit(WITH_PROBLEMS)
 
 

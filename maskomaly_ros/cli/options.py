@@ -121,3 +121,19 @@ Json = Annotated[
         help='Write a summary here, as JSON; - is standard output, in place of the text.',
     ),
 ]
+From = Annotated[
+    MaybeStr,
+    typer.Option(
+        '--from',
+        metavar='TIME',
+        help='Begin here: seconds since the first frame, or [H:]MM:SS as in the page.',
+    ),
+]
+To = Annotated[MaybeStr, typer.Option('--to', metavar='TIME', help='End here, likewise.')]
+Every = Annotated[
+    int, typer.Option(min=1, metavar='N', help='Take one frame of N of each camera.')
+]
+DryRun = Annotated[
+    bool,
+    typer.Option('--dry-run', help='Say what would be read, and what is left out; read nothing.'),
+]

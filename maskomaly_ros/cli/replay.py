@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,10 +44,12 @@ from maskomaly_ros.cli.common import (
     OUT,
     WITH_PROBLEMS,
     check_json,
+    chosen_piece,
     chosen_topics,
     given_parameters,
     minute_lines,
     say,
+    say_preview,
     stop_on_signal,
     write_json,
 )
@@ -62,8 +65,9 @@ def replay(
         Path, typer.Argument(help='rosbag2, ROS 1 bag, video file or folder of images.')
     ],
     out: Annotated[
-        Path, typer.Option(help='Folder for the results; goes on if it has unfinished ones.')
-    ],
+        options.MaybePath,
+        typer.Option(help='Folder for the results; goes on if it has unfinished ones.'),
+    ] = None,
     write: Annotated[
         str,
         typer.Option(help='Comma-separated: bag, video, scores, csv, parquet, html, pictures.'),
@@ -100,6 +104,10 @@ def replay(
     restart: Annotated[
         bool, typer.Option('--restart', help='Delete what an earlier replay left in the folder.')
     ] = False,
+    start: options.From = None,
+    end: options.To = None,
+    every: options.Every = 1,
+    dry_run: options.DryRun = False,
     json_file: options.Json = None,
 ) -> None:
     """Process every frame of a recorded drive, and write what was found.
@@ -107,6 +115,7 @@ def replay(
     Ctrl-C closes all files; the same command goes on where it stopped. The exit status is 3 where
     anything could not be read or written, 130 after Ctrl-C.
     """
+    from maskomaly_ros.replay.preview import preview
     from maskomaly_ros.replay.run import ReplayOptions
     from maskomaly_ros.replay.run import replay as run
 
@@ -120,10 +129,18 @@ def replay(
         score_format=score_format,
         parameters=parameters,
         rate=rate,
+        piece=chosen_piece(start, end, every),
         batch_size=batch_size,
         part_seconds=part_seconds,
         restart=restart,
     )
+    if dry_run:
+        seen = preview(source, chosen)
+        say_preview(seen)
+        write_json(json_file, asdict(seen))
+        return
+    if out is None:
+        raise typer.BadParameter('is missing; --dry-run alone does without', param_hint='--out')
     with stop_on_signal() as stop, _bar() as progress:
         summary = run(source, out, chosen, stop=stop, progress=progress)
     _print(summary, chosen)
@@ -213,9 +230,11 @@ def _print(summary: ReplaySummary, chosen: ReplayOptions) -> None:
     problems = summary.problems
     if problems:
         plural = 'problem' if len(problems) == 1 else 'problems'
-        ERR.print(f'{len(problems)} {plural}:', style='yellow')
-        for problem in problems[:_SHOWN_PROBLEMS]:
+        earlier = problems[: len(problems) - summary.noted]
+        above = f', {summary.noted} of this call, which are named above' if summary.noted else ''
+        ERR.print(f'{len(problems)} {plural}{above}', style='yellow', soft_wrap=True)
+        for problem in earlier[:_SHOWN_PROBLEMS]:
             text = f'  {problem.stage}: {problem.name}: {problem.reason}'
             ERR.print(text, markup=False, soft_wrap=True, highlight=False)
         if len(problems) > _SHOWN_PROBLEMS:
-            ERR.print(f'  and {len(problems) - _SHOWN_PROBLEMS} more, see the report')
+            ERR.print('All stand in the report.', soft_wrap=True)

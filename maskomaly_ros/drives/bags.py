@@ -111,6 +111,10 @@ class BagSource(Source):
     def __len__(self) -> int:
         return sum(connection.msgcount for connection in self.cameras)
 
+    def count(self, topic: str) -> int | None:
+        """Return the number of frames of a topic, broken ones included."""
+        return sum(int(c.msgcount) for c in self.cameras if c.topic == topic)
+
     def close(self) -> None:
         """Close the files of the bag."""
         self._stack.close()
@@ -186,17 +190,26 @@ class BagSource(Source):
         copied = {c.topic for c in self.copied}
         self._index = self._named = passed = 0
         self._seen.clear()
+        start_ns: int | None = None
         for connection, received_ns, data in self._messages([*self.cameras, *self.copied]):
             topic = connection.topic
             number, self._seen[topic] = self._seen[topic], self._seen[topic] + 1
+            if start_ns is None and topic not in copied:
+                start_ns = received_ns
+            since_ns = 0 if start_ns is None else received_ns - start_ns
+            if self.piece.is_past(since_ns) and not self.problems:
+                return  # of a damaged bag earlier messages may still come
             raw = RawMessage(topic, connection.msgtype, received_ns, bytes(data))
             if topic in copied:
+                # Transforms that were said once belong to every piece.
+                if topic != '/tf_static' and not self.piece.takes(0, since_ns):
+                    continue
                 passed += 1
                 if passed > messages:
                     yield raw
                 continue
             index, self._index = self._index, self._index + 1
-            if index >= first:
+            if index >= first and self.piece.takes(number, since_ns):
                 frame = self._decode(index, number, raw)
                 if frame is not None:
                     yield frame

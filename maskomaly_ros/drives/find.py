@@ -158,11 +158,18 @@ def short_hash(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
+def local_path(url: str) -> Path | None:
+    """Return where a drive lies on this machine; None where it lies elsewhere."""
+    system, path, suffix = _open(url)
+    return Path(path) if _is_local(system) and not suffix else None
+
+
 def fetch_drive(url: str, folder: Path) -> Path:
     """Return where a drive lies on this machine; fetch it if it lies elsewhere."""
-    system, path, suffix = _open(url)
-    if _is_local(system) and not suffix:
-        return Path(path)
+    here = local_path(url)
+    if here is not None:
+        return here
+    system, path, _ = _open(url)
     root = folder / (path.rstrip('/').rpartition('/')[2] or 'drive')
     files = system.find(path)
     if not files:

@@ -77,6 +77,11 @@ class ImageFolder(Source):
 
     def _frames(self) -> Iterator[SourceFrame]:
         for index, file in enumerate(self._files[self._first :], self._first):
+            stamp_ns = nanoseconds(index, self.rate)
+            if self.piece.is_past(stamp_ns):
+                return
+            if not self.piece.takes(index, stamp_ns):
+                continue
             try:
                 image = _read_image(file, self._max_pixels)
             except OSError as error:
@@ -84,7 +89,7 @@ class ImageFolder(Source):
             except MaskomalyError as error:
                 self._report(index, file.name, error)
             else:
-                yield SourceFrame(index, nanoseconds(index, self.rate), image, file.name)
+                yield SourceFrame(index, stamp_ns, image, file.name)
 
 
 @dataclass

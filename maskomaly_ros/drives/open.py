@@ -25,6 +25,7 @@ from pathlib import Path
 
 from maskomaly_ros.drives.bags import BagSource
 from maskomaly_ros.drives.images import ImageFolder, natural_order
+from maskomaly_ros.drives.piece import WHOLE, Piece
 from maskomaly_ros.drives.source import (
     BAG_SUFFIXES,
     DEFAULT_RATE,
@@ -47,6 +48,7 @@ def open_source(
     copy: Sequence[str] = (),
     max_pixels: int = MAX_PIXELS,
     no_cameras: Collection[str] = (),
+    piece: Piece = WHOLE,
 ) -> Source:
     """Open a video file, a folder of images or a rosbag.
 
@@ -60,12 +62,26 @@ def open_source(
         copy: of a bag, topics to pass on beside the frames, see `BagSource`; '*' is all others.
         max_pixels: larger frames are refused as damaged.
         no_cameras: of a bag, image topics that `EVERY_CAMERA` leaves out.
+        piece: the frames to take.
 
     Raises:
         MaskomalyError: the path is missing, of no known kind, or holds no frames.
 
     """
     path = Path(path).expanduser()
+    source = _open(path, topics, rate, copy, max_pixels, no_cameras)
+    source.piece = piece
+    return source
+
+
+def _open(
+    path: Path,
+    topics: str | Sequence[str] | None,
+    rate: float | None,
+    copy: Sequence[str],
+    max_pixels: int,
+    no_cameras: Collection[str],
+) -> Source:
     if rate is not None and not 0 < rate <= 1000:
         raise MaskomalyError(f'rate {rate} is out of range: above 0, up to 1000 frames per second')
     if not path.exists():

@@ -27,6 +27,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.drives.piece import WHOLE, Piece
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -40,6 +42,8 @@ EVERY_CAMERA = '*'
 DEFAULT_RATE = 10.0  # frames per second where nothing says it
 # A frame of more pixels than this is taken for a damaged header, not for a picture.
 MAX_PIXELS = 2**27
+# So many problems of a drive are logged, one by one.
+NAMED_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,8 @@ class Source(ABC):
         topics: the image topics that are read; empty outside bags.
         left_out: image topics that `EVERY_CAMERA` did not take, and why.
         not_copied: topics that were to be copied and cannot be, and why.
+        piece: the frames to take; others are neither decoded nor reported.
+        is_quiet: whether the caller names the problems, so that they need not be logged.
         problems: what could not be read, up to where the latest iteration has come. Frames that
             `len` counts are frames that come, or are counted by a problem.
 
@@ -146,6 +152,8 @@ class Source(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: list[Problem] = []
+        self.piece: Piece = WHOLE
+        self.is_quiet = False
         self.rates: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
         self.not_copied: dict[str, str] = {}
@@ -154,6 +162,13 @@ class Source(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of frames, broken ones included; TypeError where nobody knows it."""
+
+    def count(self, topic: str) -> int | None:
+        """Return the number of frames of a topic, broken ones included; None: nobody knows."""
+        try:
+            return len(self)
+        except TypeError:
+            return None
 
     @abstractmethod
     def _frames(self) -> Iterator[SourceFrame]:
@@ -236,7 +251,11 @@ class Source(ABC):
         if index < self._first - 1:
             return
         self.problems.append(Problem(index, name, str(reason), frames, message))
+        if self.is_quiet or len(self.problems) > NAMED_PROBLEMS:
+            return
         _LOG.warning('%s: %s: %s', self.path, name, reason)
+        if len(self.problems) == NAMED_PROBLEMS:
+            _LOG.warning('%s: further problems are counted, and not named here', self.path)
 
 
 def fit_within(image: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ class VideoSource(Source):
         return container
 
     def _frames(self) -> Iterator[SourceFrame]:
-        index, end = 0, 0.0
+        index, end, start_ns = 0, 0.0, None
         with self._container() as container:
             stream = container.streams.video[0]
             announced = self._announced_end(container, stream)
@@ -96,21 +96,28 @@ class VideoSource(Source):
             for decoded in self._decode(container, stream):
                 name = f'frame {index}'
                 if isinstance(decoded, Exception):
-                    self._report(index, name, reason_of(decoded))
+                    if self.piece.takes(index, nanoseconds(index, self.rate)):
+                        self._report(index, name, reason_of(decoded))
                     index += 1
                     continue
+                stamp_ns = self._stamp(index, decoded)
+                start_ns = stamp_ns if start_ns is None else start_ns
+                if self.piece.is_past(stamp_ns - start_ns):
+                    return
                 if decoded.pts is not None:
                     length = getattr(decoded, 'duration', 0) or 0
                     end = max(end, float((decoded.pts + length) * decoded.time_base))
                 complaint = (
                     self._complaints.pop(decoded.pts, '') if decoded.pts is not None else ''
                 )
-                if complaint:
+                if not self.piece.takes(index, stamp_ns - start_ns):
+                    pass
+                elif complaint:
                     self._report(index, name, f'the decoder says: {complaint}')
                 elif decoded.is_corrupt:
                     self._report(index, name, 'the decoder marks it as damaged')
                 elif index >= self._first:
-                    yield SourceFrame(index, self._stamp(index, decoded), _upright(decoded), name)
+                    yield SourceFrame(index, stamp_ns, _upright(decoded), name)
                 index += 1
         name = f'frame {index}'
         if index < self._announced:

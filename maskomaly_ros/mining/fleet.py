@@ -379,8 +379,8 @@ class Fleet:
 
     def _failed(self, drive: Drive, reason: str, *, is_hopeless: bool = False) -> None:
         attempts = self._attempts[drive]
-        _LOG.warning('%s: attempt %d: %s', drive.url, attempts, reason)
         if attempts <= self._options.retries and not is_hopeless:
+            _LOG.warning('%s: attempt %d, to be repeated: %s', drive.url, attempts, reason)
             self._queue.append(drive)
         else:
             self._reports[drive] = BagReport(drive.url, 'failed', reason=reason, attempts=attempts)

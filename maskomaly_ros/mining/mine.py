@@ -31,10 +31,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskomaly_ros.drives.find import find_drives
+from maskomaly_ros.drives.find import Drive, find_drives
+from maskomaly_ros.locks import held
 from maskomaly_ros.mining.fleet import Fleet
 from maskomaly_ros.mining.options import MineOptions, MineProgress, MineReport
-from maskomaly_ros.mining.results import Results
+from maskomaly_ros.mining.results import Results, check_folder, lock_of
 from maskomaly_ros.parameters import (
     load_settings,
     read_regions,
@@ -80,7 +81,21 @@ def mine(
     temporal_parameters(values)
     options = replace(options, parameters=_absolute(options.parameters))
     drives = find_drives(sources)
-    results = Results(Path(out).expanduser(), options)
+    folder = Path(out).expanduser()
+    check_folder(folder)
+    with held(lock_of(folder), f'the mining in {folder}'):
+        return _mine(drives, folder, options, start, stop, progress)
+
+
+def _mine(
+    drives: Sequence[Drive],
+    folder: Path,
+    options: MineOptions,
+    start: float,
+    stop: threading.Event | None,
+    progress: Callable[[MineProgress], object] | None,
+) -> MineReport:
+    results = Results(folder, options)
     before = {drive: results.finished(drive) for drive in drives}
     reports = {drive: report for drive, report in before.items() if report is not None}
     skipped = len(reports)

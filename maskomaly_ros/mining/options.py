@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from maskomaly_ros.drives.piece import WHOLE, Piece
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -32,6 +33,7 @@ class MineOptions:
         parameters: of the node, by name; those left out have the node's defaults.
         topics: camera topics of bags; None takes every camera.
         rate: frames per second of folders of images; None takes 10.
+        piece: which frames of each drive to take.
         batch_size: frames that share one run of the network.
         top: thumbnails to keep, of the events with the highest scores.
         retries: how often a drive is tried again.
@@ -47,6 +49,7 @@ class MineOptions:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] | None = None
     rate: float | None = None
+    piece: Piece = WHOLE
     batch_size: int = 1
     top: int = 50
     retries: int = 2

@@ -47,6 +47,21 @@ BAG_COLUMNS = {
     'host': 'string',
 }
 _WORK = '.mine'
+_PARTS = f'{_WORK}/parts'
+
+
+def lock_of(folder: Path) -> Path:
+    """Return the file that is locked while a folder of results is written."""
+    return folder / _WORK / 'lock'
+
+
+def check_folder(folder: Path) -> None:
+    """Raise MaskomalyError where a folder holds something else than results of mining."""
+    is_new = not folder.exists() or (
+        folder.is_dir() and all(entry.name == _WORK for entry in folder.iterdir())
+    )
+    if not (is_new or (folder / _WORK / 'identity.json').exists()):
+        raise MaskomalyError(f'{folder} exists, and was not mined; give an empty folder')
 
 
 class Results:
@@ -54,16 +69,15 @@ class Results:
 
     def __init__(self, folder: Path, options: MineOptions) -> None:
         self.folder = folder
-        self._parts = folder / _WORK / 'parts'
+        self._parts = folder / _PARTS
         self._identity_file = folder / _WORK / 'identity.json'
         self._top = options.top
-        is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-        if not (is_new or self._identity_file.exists()):
-            raise MaskomalyError(f'{folder} exists, and was not mined; give an empty folder')
+        piece = {} if options.piece.is_whole else asdict(options.piece)
         left_out = ('device', 'max_image_pixels', 'autostart', 'camera_topics')
         self.identity: dict[str, Any] = {
             'topics': options.topics,
             'rate': options.rate,
+            'piece': piece,
             'top': options.top,
             'parameters': {
                 name: value
@@ -73,7 +87,8 @@ class Results:
         }
         try:
             if options.restart:
-                shutil.rmtree(folder / _WORK, ignore_errors=True)
+                shutil.rmtree(self._parts, ignore_errors=True)
+                self._identity_file.unlink(missing_ok=True)
             self._parts.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MaskomalyError(f'cannot write {folder}: {error.strerror}') from error
@@ -96,11 +111,7 @@ class Results:
 
     def finished(self, drive: Drive) -> BagReport | None:
         """Return the report of a drive that was finished as it is now."""
-        try:
-            part = json.loads((self._parts / drive.key / 'bag.json').read_text())
-        except FileNotFoundError:
-            return None
-        return BagReport(**part['report']) if part['fingerprint'] == drive.fingerprint else None
+        return finished_in(self.folder, drive)
 
     def add(self, drive: Drive, found: Mapping[str, Any]) -> None:
         """Keep what was found in a drive; all of it or nothing."""
@@ -161,6 +172,15 @@ class Results:
         temporary = self.folder / 'bags.parquet.tmp'
         tables.write_rows(temporary, BAG_COLUMNS, (rows[bag] for bag in sorted(rows)))
         temporary.replace(self.folder / 'bags.parquet')
+
+
+def finished_in(folder: Path, drive: Drive) -> BagReport | None:
+    """Return the report of a drive that was finished in a folder of results as it is now."""
+    try:
+        part = json.loads((folder / _PARTS / drive.key / 'bag.json').read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return BagReport(**part['report']) if part['fingerprint'] == drive.fingerprint else None
 
 
 def _peaks(parquet: Any, part: Path) -> Iterator[tuple[float, int, int]]:

@@ -42,6 +42,19 @@ class UnusableDriveError(MaskomalyError):
     """A drive cannot be replayed: trying again would not help."""
 
 
+def replay_options(mined: MineOptions, source: Path) -> ReplayOptions:
+    """Return how a drive is replayed: it may be a bag or something else."""
+    takes_topics = is_bag(source)
+    return ReplayOptions(
+        outputs=(),
+        topics=mined.topics if takes_topics else None,
+        parameters=mined.parameters,
+        rate=None if takes_topics else mined.rate,
+        piece=mined.piece,
+        batch_size=mined.batch_size,
+    )
+
+
 class Worker:
     """What an actor does; a second thread of it tells how far it is."""
 
@@ -89,15 +102,7 @@ class Worker:
         return found
 
     def _replay(self, bag: str, source: Path, out: Path) -> dict[str, Any]:
-        mined = self._options
-        takes_topics = is_bag(source)
-        options = ReplayOptions(
-            outputs=(),
-            topics=mined.topics if takes_topics else None,
-            parameters=mined.parameters,
-            rate=None if takes_topics else mined.rate,
-            batch_size=mined.batch_size,
-        )
+        mined, options = self._options, replay_options(self._options, source)
         thumbnails = Thumbnails(mined.top, tracking_of(with_defaults(mined.parameters)))
         try:
             summary = replay(

@@ -40,7 +40,15 @@ from typing import Any
 
 from maskomaly_ros.detector import Detection, Detector
 from maskomaly_ros.drives.open import open_source
-from maskomaly_ros.drives.source import EVERY_CAMERA, RawMessage, Source, SourceFrame, reason_of
+from maskomaly_ros.drives.piece import WHOLE, Piece
+from maskomaly_ros.drives.source import (
+    EVERY_CAMERA,
+    NAMED_PROBLEMS,
+    RawMessage,
+    Source,
+    SourceFrame,
+    reason_of,
+)
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import Located
 from maskomaly_ros.locks import held
@@ -80,6 +88,7 @@ class ReplayOptions:
         score_format: of score maps: `png` (16 bit) or `npz` (float32).
         parameters: of the node, by name; those left out have the node's defaults.
         rate: frames per second of a folder of images; None takes 10.
+        piece: which frames to take.
         batch_size: frames that share one run of the network.
         part_seconds: after how long a part is closed. What a crash, not Ctrl-C, destroys is at
             most one part.
@@ -101,6 +110,7 @@ class ReplayOptions:
     score_format: str = 'png'
     parameters: Mapping[str, Any] = field(default_factory=dict)
     rate: float | None = None
+    piece: Piece = WHOLE
     batch_size: int = 1
     part_seconds: float = 60.0
     restart: bool = False
@@ -130,6 +140,7 @@ class ReplaySummary:
         is_complete: whether the source was read to its end.
         left_out: image topics that were not read, and why.
         processed: frames of this call.
+        noted: problems of this call, which stand last among `problems` and were logged.
         seconds: this call took for them, from the first read to the last write.
         busy: seconds of these that each stage worked: reading, network, and each output.
         finishing: seconds for joining videos, tables and the page.
@@ -142,6 +153,7 @@ class ReplaySummary:
     is_complete: bool
     left_out: Mapping[str, str] = field(default_factory=dict)
     processed: int = 0
+    noted: int = 0
     seconds: float = 0.0
     busy: Mapping[str, float] = field(default_factory=dict)
     finishing: float = 0.0
@@ -219,14 +231,8 @@ def replay(
     out = Path(out).expanduser()
     values = with_defaults(options.parameters)
     settings = load_settings(values)
-    with open_source(
-        source,
-        topics=options.topics or EVERY_CAMERA,
-        rate=options.rate,
-        copy=options.copy,
-        max_pixels=values['max_image_pixels'],
-        no_cameras=[absolute_topic(g.depth_topic) for g in settings.grounds if g.depth_topic],
-    ) as opened:
+    with open_drive(source, options) as opened:
+        opened.is_quiet = True  # what is lost is named where it is noted
         cameras = _cameras(opened, settings.camera_topics)
         refinements = Refinements(cameras, values, out / WORK / Refinements.name)
         places = Places(opened, cameras, values)
@@ -243,6 +249,29 @@ def replay(
             else:
                 summary = _summary(out, journal)
         return replace(summary, left_out=opened.left_out)
+
+
+def open_drive(source: str | Path, options: ReplayOptions) -> Source:
+    """Open a drive as `replay` does.
+
+    Raises:
+        MaskomalyError: the source or the options cannot be used.
+
+    """
+    values = with_defaults(options.parameters)
+    return open_source(
+        source,
+        topics=options.topics or EVERY_CAMERA,
+        rate=options.rate,
+        copy=options.copy,
+        max_pixels=values['max_image_pixels'],
+        no_cameras=[
+            absolute_topic(ground.depth_topic)
+            for ground in load_settings(values).grounds
+            if ground.depth_topic
+        ],
+        piece=options.piece,
+    )
 
 
 def _ignore(done: int, total: int | None) -> None:
@@ -314,6 +343,7 @@ def _begin_journal(
         'bag_topics': sorted(options.bag_topics),
         'score_format': options.score_format,
         'rate': source.rate,
+        'piece': None if source.piece.is_whole else asdict(source.piece),
         'checkpoint': detector.network.sha256,
         'parameters': {
             name: value
@@ -414,6 +444,7 @@ class _Run:
         self._at_end = False
         self._gave_up = False
         self._failure = ''
+        self._noted = 0  # problems of this call
 
     def run(
         self, stop: threading.Event, progress: Callable[[int, int | None], object]
@@ -450,6 +481,7 @@ class _Run:
             self._out,
             self._journal,
             processed=self._processed,
+            noted=self._noted,
             seconds=seconds,
             busy=dict(self._busy),
             finishing=time.perf_counter() - finishing,
@@ -584,7 +616,6 @@ class _Run:
             detections = self._detector.detect([read.frame.image for read in batch])
         except Exception as error:  # whatever a library raises; the next frames are tried
             self._failure = reason_of(error)
-            _LOG.error('the network failed on %s: %s', batch[0].frame.name, self._failure)
             return []
         finally:
             self._busy['network'] += time.perf_counter() - start
@@ -651,9 +682,8 @@ class _Run:
     def _lose(self, error: Exception) -> None:
         """End the run on what cannot be written."""
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-        _LOG.error('writing ends before frame %d: %s', self._next_index, reason)
         name = f'frame {self._next_index}'
-        self._journal.add(ProblemRecord(self._next_index, name, 'writing', reason, 0))
+        self._note(ProblemRecord(self._next_index, name, 'writing', f'it ends here: {reason}', 0))
         self._gave_up = True
         self._halt.set()
 
@@ -706,12 +736,21 @@ class _Run:
         if isinstance(item, RawMessage):
             self._messages += 1
         elif isinstance(item, _Lost):
-            self._journal.add(item.problem)
+            self._note(item.problem)
             self._next_index = max(self._next_index, item.problem.index + 1)
         elif isinstance(item, _Done):
             self._journal.add(self._record(item, seconds))
             self._next_index = item.read.frame.index + 1
             self._processed += 1
+
+    def _note(self, problem: ProblemRecord) -> None:
+        """Put a problem into the journal, and name it, unless there are too many."""
+        self._journal.add(problem)
+        self._noted += 1
+        if self._noted <= NAMED_PROBLEMS:
+            _LOG.warning('%s: %s: %s', problem.stage, problem.name, problem.reason)
+        if self._noted == NAMED_PROBLEMS:
+            _LOG.warning('further problems are counted, and not named here')
 
     def _record(self, item: _Done, seconds: float) -> FrameRecord:
         frame, detection = item.read.frame, item.detection
@@ -783,6 +822,8 @@ class _Run:
         return True
 
     def _total(self) -> int | None:
+        if self._source.piece.end is not None:
+            return None
         try:
             return len(self._source)
         except TypeError:

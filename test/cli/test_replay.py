@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 import yaml
 
+from maskomaly_ros.cli.main import app
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.replay.run import read_journal
 
@@ -126,8 +127,37 @@ def test_problems_end_with_status_3(bags: Any, tiny_checkpoint: Path, tmp_path: 
     options = ['--write', 'csv', '--checkpoint', str(tiny_checkpoint), '--device', 'cpu']
     done = run(str(source), '--out', str(tmp_path / 'out'), *options)
     assert done.returncode == 3
-    assert '1 problem' in done.stderr
+    assert '1 problem, 1 of this call, which are named above' in done.stderr
+    assert done.stderr.count('/front/image_raw message 1 at ') == 1
     assert '3 frames finished, 1 lost' in done.stdout
     done = run(str(source), '--out', str(tmp_path / 'b'), '--topic', '/nothing', *options)
     assert done.returncode == 1
     assert 'no image topic /nothing' in done.stderr
+
+
+def test_dry_run_lists_and_writes_nothing(
+    bags: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            app([str(argument) for argument in arguments], prog_name='maskomaly')
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    source = bags.write('fleet/drive')
+    (tmp_path / 'fleet' / 'broken.mcap').write_bytes(b'no bag')
+    before = sorted(tmp_path.rglob('*'))
+    status, out, _ = call('replay', source, '--dry-run', '--from', '0:00.5', '--every', 5)
+    assert status == 0
+    assert '/front/image_raw: 20 frames, about 3 of them, ' in out
+    status, out, _ = call('replay', source, '--dry-run', '--json', '-')
+    assert [camera['frames'] for camera in json.loads(out)['cameras']] == [20, 20]
+    pytest.importorskip('fsspec')
+    status, out, _ = call('mine', tmp_path / 'fleet', '--out', tmp_path / 'out', '--dry-run')
+    assert status == 3
+    assert 'cannot be read: cannot read the bag' in out
+    assert '2 drives, 0 finished before, 1 cannot be read' in out
+    assert sorted(tmp_path.rglob('*')) == before
+    for command in ('replay', 'mine'):
+        status, _, err = call(command, source)
+        assert (status, '--out' in err) == (2, True)

@@ -20,6 +20,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -34,7 +35,9 @@ import yaml
 
 from maskomaly_ros.detector import Detector
 from maskomaly_ros.drives.open import open_source
+from maskomaly_ros.drives.piece import Piece
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.replay.preview import preview
 from maskomaly_ros.replay.run import ReplayOptions, read_journal, replay
 from maskomaly_ros.topics import file_name
 
@@ -650,3 +653,57 @@ def test_changed_region_is_another_replay(bags: Any, detector: Detector, tmp_pat
     cv2.imwrite(str(picture), np.full((48, 64, 3), 255, np.uint8))
     with pytest.raises(MaskomalyError, match='regions was'):
         replay(source, tmp_path / 'out', options, detector=detector)
+
+
+def test_piece_of_a_drive(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, out = bags.write(), tmp_path / 'out'
+    options = ReplayOptions(('bag', 'csv'), copy=('/chatter',), piece=Piece(0.5, 1.0, 2))
+    summary = replay(source, out, options, detector=detector)
+    assert (summary.problems, summary.is_complete) == ((), True)
+    assert [row['name'] for row in rows(out) if row['camera'] == FRONT] == [
+        f'{FRONT} message {n}' for n in (6, 8, 10)
+    ]
+    assert Counter(m[0] for m in messages(out / 'bag'))['/chatter'] == 5
+    again = replay(source, out, options, detector=detector)
+    assert (again.processed, again.frames) == (0, summary.frames)
+    whole = ReplayOptions(('bag', 'csv'), copy=('/chatter',))
+    with pytest.raises(MaskomalyError, match='piece was'):
+        replay(source, out, whole, detector=detector)
+
+
+def test_piece_goes_on_where_it_was(bags: Any, detector: Detector, tmp_path: Path) -> None:
+    source, piece = bags.write(), Piece(0.3, 1.5)
+    options = ReplayOptions(('csv',), piece=piece, part_seconds=0)
+    stop = StopAfter(12)
+    first = replay(
+        source, tmp_path / 'a', options, detector=detector, stop=stop.stop, progress=stop
+    )
+    assert not first.is_complete
+    replay(source, tmp_path / 'a', options, detector=detector)
+    replay(source, tmp_path / 'b', options, detector=detector)
+    names = [[row['name'] for row in rows(tmp_path / side)] for side in 'ab']
+    assert names[0] == names[1]
+    assert len(names[0]) == 25
+
+
+def test_each_problem_is_named_once(
+    bags: Any, detector: Detector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = bags.write(change=lambda i, topic, data: data[:40] if 'front' in topic else data)
+    summary = replay(source, tmp_path / 'out', ReplayOptions(('csv',)), detector=detector)
+    assert len(summary.problems) == summary.noted == COUNT == 20
+    named = [r.getMessage() for r in caplog.records if 'image_raw message' in r.getMessage()]
+    assert len(named) == len(set(named)) == 20
+    assert re.match(r'reading: /front/image_raw message 0 at \d+\.\d{3} s: ', named[0])
+    again = replay(source, tmp_path / 'out', ReplayOptions(('csv',)), detector=detector)
+    assert (len(again.problems), again.noted) == (20, 0)
+
+
+def test_preview_tells_what_would_be_read(bags: Any, tmp_path: Path) -> None:
+    source = bags.write()
+    seen = preview(source, ReplayOptions(copy=('/chatter',), piece=Piece(0.5, 1.0, 2)))
+    assert [(c.topic, c.frames, c.taken) for c in seen.cameras] == [(FRONT, 20, 2), (REAR, 20, 2)]
+    assert seen.left_out == {}
+    (alone,) = preview(source, ReplayOptions(topics=(REAR,))).cameras
+    assert (alone.topic, alone.frames, alone.taken) == (REAR, 20, 20)
+    assert round(alone.rate) == 10
