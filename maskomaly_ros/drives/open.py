@@ -100,7 +100,7 @@ def _open(
         )
     if path.is_dir():
         return ImageFolder(path, rate or DEFAULT_RATE, max_pixels)
-    return VideoSource(path, rate)
+    return VideoSource(path, rate, max_pixels)
 
 
 def is_bag(path: str | Path) -> bool:

@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 from maskomaly_ros.drives.source import (
     BAG_SUFFIXES,
     DEFAULT_RATE,
+    MAX_PIXELS,
     Source,
     SourceFrame,
     nanoseconds,
     reason_of,
 )
+from maskomaly_ros.encodings import check_size
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -44,13 +46,16 @@ class VideoSource(Source):
     Args:
         path: any file that FFmpeg reads.
         rate: frames per second; None takes the times that the file holds.
+        max_pixels: videos, and frames, that are larger are refused.
 
     Raises:
-        MaskomalyError: it is no video, or PyAV is not installed.
+        MaskomalyError: it is no video, its frames are too large, or PyAV is not installed.
 
     """
 
-    def __init__(self, path: Path, rate: float | None = None) -> None:
+    def __init__(
+        self, path: Path, rate: float | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
         super().__init__(path)
         try:
             import av
@@ -60,8 +65,14 @@ class VideoSource(Source):
             ) from error
         self._av: Any = av
         self._given_rate = rate
+        self._max_pixels = max_pixels
         with self._container() as container:
             stream = container.streams.video[0]
+            if stream.width and stream.height:  # some formats say it with the first frame
+                try:
+                    check_size(stream.width, stream.height, max_pixels)
+                except MaskomalyError as error:
+                    raise MaskomalyError(f'{path}: {error}') from error
             self._announced = stream.frames
             self.rate = rate or float(stream.average_rate or 0) or DEFAULT_RATE
 
@@ -92,7 +103,8 @@ class VideoSource(Source):
             # decoder log belongs to no packet.
             stream.thread_type = 'SLICE'
             stream.codec_context.thread_count = 1
-            self._complaints: dict[int, str] = {}
+            self._complaints: dict[int | None, str] = {}
+            self._second = self._second_opinion(stream.codec_context.name)
             for decoded in self._decode(container, stream):
                 name = f'frame {index}'
                 if isinstance(decoded, Exception):
@@ -107,22 +119,29 @@ class VideoSource(Source):
                 if decoded.pts is not None:
                     length = getattr(decoded, 'duration', 0) or 0
                     end = max(end, float((decoded.pts + length) * decoded.time_base))
-                complaint = (
-                    self._complaints.pop(decoded.pts, '') if decoded.pts is not None else ''
-                )
+                complaint = self._complaints.pop(decoded.pts, '')
                 if not self.piece.takes(index, stamp_ns - start_ns):
                     pass
                 elif complaint:
-                    self._report(index, name, f'the decoder says: {complaint}')
+                    reason = (
+                        f'the decoder says: {complaint}; what follows it may show traces of that'
+                    )
+                    self._report(index, name, reason)
+                elif decoded.width * decoded.height > self._max_pixels:
+                    reason = f'{decoded.width} x {decoded.height} pixels are more than the limit'
+                    self._report(index, name, reason)
                 elif decoded.is_corrupt:
                     self._report(index, name, 'the decoder marks it as damaged')
                 elif index >= self._first:
                     yield SourceFrame(index, stamp_ns, _upright(decoded), name)
                 index += 1
+        for complaint in self._complaints.values():  # of packets that gave no frame
+            reason = f'a frame is missing: the decoder says: {complaint}'
+            self._report(index - 1, f'before frame {index}', reason, 0 if self._announced else 1)
         name = f'frame {index}'
         if index < self._announced:
             reason = f'the video ends here, but announces {self._announced}'
-            self._report(index, name, reason)
+            self._report(index, name, reason, self._announced - index)
         elif end < announced:
             reason = (
                 f'the video ends here, at {end:.2f} s, but announces {announced:.2f} s at least'
@@ -159,9 +178,27 @@ class VideoSource(Source):
             except (OSError, ValueError) as error:
                 yield error
                 continue
-            if complaint and packet.pts is not None:
+            complaint = complaint or self._objection(packet)
+            if complaint:
                 self._complaints[packet.pts] = complaint
             yield from frames
+
+    def _second_opinion(self, codec: str) -> Any:
+        """Return another decoder, for a codec whose damage FFmpeg's own takes for a picture."""
+        try:
+            return self._av.CodecContext.create('libvpx-vp9', 'r') if codec == 'vp9' else None
+        except ValueError:  # FFmpeg may be without it
+            return None
+
+    def _objection(self, packet: Any) -> str:
+        """Return what the second decoder finds wrong with a packet, or ''."""
+        if self._second is None:
+            return ''
+        try:
+            self._second.decode(packet)
+        except (OSError, ValueError) as error:
+            return reason_of(error)
+        return ''
 
     def _logged(self, decode: Callable[[], Any]) -> tuple[Any, str]:
         """Return what a call returns, and the first error that FFmpeg logs meanwhile, or ''.
