@@ -40,6 +40,7 @@ from maskomaly_ros.networks import InputSize, MaskPrediction, Network, load_netw
 from maskomaly_ros.networks.preprocessing import check_frames
 from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries
+from maskomaly_ros.road_prior import find_road_classes, road_evidence, weigh
 from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scores import SCORES, check_scores, compute_scores
 from maskomaly_ros.scoring import ScoringParameters, score_map, warm_up
@@ -56,6 +57,9 @@ class DetectorConfig:
         obstacle_threshold: pixels that score above this are obstacles, in [0, 1].
         minimum_obstacle_area: smaller obstacles, in pixels, are not listed.
         score: name in `SCORES` of what the score map is.
+        average_mirrored: take the mean with the score of the mirrored frame; the network then
+            runs twice.
+        road_prior: weight of where the road is, from 0, which leaves it out; see `road_prior`.
 
     """
 
@@ -63,6 +67,8 @@ class DetectorConfig:
     obstacle_threshold: float = 0.9
     minimum_obstacle_area: int = 0
     score: str = 'maskomaly'
+    average_mirrored: bool = False
+    road_prior: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -72,6 +78,8 @@ class DetectorConfig:
             raise MaskomalyError(
                 f'obstacle_threshold {self.obstacle_threshold} is out of range: 0 to 1'
             )
+        if not 0.0 <= self.road_prior <= 10.0:
+            raise MaskomalyError(f'road_prior {self.road_prior} is out of range: 0 to 10')
         if self.minimum_obstacle_area < 0:
             raise MaskomalyError(
                 f'minimum_obstacle_area {self.minimum_obstacle_area} is negative; 0 keeps all'
@@ -261,7 +269,7 @@ class Detector:
     def check(self, config: DetectorConfig) -> None:
         """Raise MaskomalyError where a configuration asks for what the network lacks.
 
-        That is a query, or the scale or the statistics of a score.
+        That is a query, a class that is road, or the scale or the statistics of a score.
         """
         check_scores([config.score], config.scoring)
         calibration = self.scores.get(config.score)
@@ -274,6 +282,11 @@ class Detector:
                     f'score {config.score} has no {what} in the queries file of network '
                     f'{self.network.name}; `maskomaly calibrate-scores` finds it'
                 )
+        if config.road_prior and not find_road_classes(self.network.class_names):
+            raise MaskomalyError(
+                f'road_prior needs a class that is road, and network {self.network.name} has '
+                f'{", ".join(self.network.class_names)}; leave it at 0'
+            )
         check_queries(self.network, config.scoring)
 
     def threshold_of(self, score: str) -> float:
@@ -329,7 +342,12 @@ class Detector:
         for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
             _ = detection.obstacles, detection.overlay()
 
-    def scored(self, prediction: MaskPrediction, config: DetectorConfig | None = None) -> Tensor:
+    def scored(
+        self,
+        prediction: MaskPrediction,
+        config: DetectorConfig | None = None,
+        mirrored: MaskPrediction | None = None,
+    ) -> Tensor:
         """Return the score maps of what the network answered, as `detect` computes them.
 
         The one function behind heatmaps: evaluation and calibration call it as the node does.
@@ -337,6 +355,8 @@ class Detector:
         Args:
             prediction: of B frames.
             config: None takes the one in force.
+            mirrored: likewise, of the same frames mirrored, left for right; taken into the mean
+                where it is given.
 
         Returns:
             float32 [B, H, W] in [0, 1], on the device of the prediction.
@@ -345,8 +365,17 @@ class Detector:
         config = config or self._config
         with torch.inference_mode():
             if config.score == 'maskomaly':
-                return prediction.scored(score_map, config.scoring)
-            return torch.stack([self._other_score(one, config) for one in prediction.frames()])
+                score = prediction.scored(score_map, config.scoring)
+            else:
+                score = torch.stack(
+                    [self._other_score(one, config) for one in prediction.frames()]
+                )
+            if config.road_prior:
+                road = find_road_classes(self.network.class_names)
+                score = weigh(score, road_evidence(prediction, road), config.road_prior)
+            if mirrored is not None:
+                score = (score + self.scored(mirrored, config).flip(-1)) / 2
+            return score
 
     def _other_score(self, prediction: MaskPrediction, config: DetectorConfig) -> Tensor:
         """Return the score map of one frame that is not Maskomaly's, on its scale."""
@@ -360,14 +389,21 @@ class Detector:
         self, frames: list[NDArray[np.uint8]], config: DetectorConfig
     ) -> tuple[list[Tensor], dict[str, float]]:
         start = time.perf_counter()
-        prediction = self.network.predict(frames)
+        predictions = [self.network.predict(frames)]
+        if config.average_mirrored:
+            predictions.append(self.network.predict([f[:, ::-1].copy() for f in frames]))
+        prediction = predictions[0]
         predicted = time.perf_counter()
         with torch.inference_mode():
             # A CPU takes frame after frame in any case; a block of memory for all of them
             # finds no place in a heap from which frames are taken meanwhile, so that it grows.
             on_gpu = prediction.device.type == 'cuda'
-            batches = [prediction] if on_gpu else prediction.frames()
-            scores = [score for batch in batches for score in self.scored(batch, config)]
+            batches = zip(*([p] if on_gpu else p.frames() for p in predictions), strict=True)
+            scores = [
+                score
+                for batch, *mirrored in batches
+                for score in self.scored(batch, config, *mirrored)
+            ]
             if prediction.device.type == 'cuda':
                 torch.cuda.synchronize(prediction.device)
         # On CUDA predict() only queues work; its time then shows under scoring, where it is

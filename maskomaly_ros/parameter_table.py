@@ -153,6 +153,17 @@ class NodeParameters(BaseModel):
         None,
         live=True,
     )
+    average_mirrored: bool = _row(
+        'Take the mean of the score with that of the mirrored frame; the network runs twice.',
+        False,
+        live=True,
+    )
+    road_prior: Annotated[Double, Field(ge=0.0, le=10.0)] = _row(
+        'Weight of where the road is: what stands in it counts more, what is off it less; '
+        '0: none.',
+        0.0,
+        live=True,
+    )
     obstacle_threshold: Fraction | None = _row(
         'Score above which a pixel is an obstacle.',
         None,

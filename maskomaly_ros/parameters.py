@@ -267,6 +267,8 @@ def detector_config(values: Mapping[str, Any]) -> DetectorConfig:
     return DetectorConfig(
         ScoringParameters(**_given(values, SCORING)),
         minimum_obstacle_area=values['minimum_obstacle_area'],
+        average_mirrored=values['average_mirrored'],
+        road_prior=values['road_prior'],
         **_given(values, ['obstacle_threshold', 'score']),
     )
 

@@ -248,3 +248,38 @@ class TestBundledCheckpoint:
             inside.append(score[label == 1].mean())
             outside.append(score[label == 0].mean())
         assert np.mean(inside) > 1.3 * np.mean(outside)
+
+
+def test_the_mean_with_the_mirrored_frame_is_symmetric() -> None:
+    network = PaintedNetwork()
+    detector = Detector(network, replace(CONFIG, average_mirrored=True))
+    frame = picture()
+    frame[:, :3] = (9, 200, 30)  # the network itself is symmetric; this makes it tell sides apart
+    one, two = detector.detect([frame, picture()])
+    assert network.batches == [2, 2]
+    mirrored = detector.detect([frame[:, ::-1].copy()])[0]
+    np.testing.assert_array_equal(mirrored.score, one.score[:, ::-1])
+    plain = Detector(network, CONFIG).detect([picture()])[0]
+    np.testing.assert_allclose(two.score, plain.score, atol=1e-6)
+    assert two.obstacles
+
+
+def test_a_hole_in_the_road_counts_more_with_a_road_prior() -> None:
+    frame = picture()
+    frame[5:15, 50:60] = (250, 0, 0)  # another one in the sky
+    plain = Detector(PaintedNetwork(), CONFIG).detect([frame])[0]
+    weighed = Detector(PaintedNetwork(), replace(CONFIG, road_prior=8.0)).detect([frame])[0]
+    assert len(plain.obstacles) == 2
+    assert [o.y for o in weighed.obstacles] == [40]
+    assert weighed.score[45, 25] >= plain.score[45, 25]
+    assert weighed.score[10, 55] < 0.8 < plain.score[10, 55]
+    assert ((weighed.score >= 0) & (weighed.score <= 1)).all()
+
+
+def test_a_road_prior_needs_a_road() -> None:
+    network = PaintedNetwork()
+    network.class_names = ('LABEL_0', 'LABEL_1')
+    with pytest.raises(MaskomalyError, match='road_prior needs a class that is road'):
+        Detector(network, replace(CONFIG, road_prior=1.0))
+    with pytest.raises(MaskomalyError, match=r'road_prior -1\.0 is out of range'):
+        replace(CONFIG, road_prior=-1.0)

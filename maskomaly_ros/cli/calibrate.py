@@ -260,9 +260,18 @@ def _move(
     from maskomaly_ros.evaluation.false_alarms import CountingRules
 
     name = queries.score
-    detector = Detector(
-        network, DetectorConfig(queries.scoring_parameters(), score=name), queries.scores
+    config = DetectorConfig(
+        queries.scoring_parameters(),
+        score=name,
+        average_mirrored=given.get('average_mirrored', False),
+        road_prior=given.get('road_prior', 0.0),
     )
+    if config.average_mirrored and (drive is None or images is not None):
+        raise MaskomalyError(
+            'average_mirrored runs the network on mirrored frames too, which is done for '
+            '--ordinary-drive alone: leave --ordinary and --dataset out'
+        )
+    detector = Detector(network, config, queries.scores)
     before = queries.obstacle_threshold
     if name != 'maskomaly' and name in queries.scores:
         before = queries.scores[name].obstacle_threshold
