@@ -19,7 +19,8 @@
 
 For every option: AP and FPR95 over the pixels of the images with anomalies, the same with the
 pixels of ordinary frames pooled in, and false obstacles an ordinary frame at the threshold that
-keeps 60 % of the anomalous pixels. The network runs twice an image, whatever the number of options.
+keeps 60 % of the anomalous pixels. The network runs twice an image, however many options there
+are.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@
 
 All are made from one output of a network. What the node publishes for a score and what evaluation
 measures of it is computed by the same code: Maskomaly's scores by `scoring`, the others here, on a
-CPU with numba by `fused.numba_methods`, in float32; evaluation rounds afterwards.
+CPU with numba by `fused.numba_methods`, on a GPU with triton by `fused.triton_methods`, in
+float32; evaluation rounds afterwards.
 
 Notation: m_n = sigmoid(mask logits of query n, resized bilinearly to the frame), p_n = softmax of
 its class logits over C inlier classes and void, and
@@ -57,6 +58,7 @@ import functools
 import importlib
 import logging
 import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -85,6 +87,11 @@ ODIN_TEMPERATURE = 1000.0
 """The temperature that the paper of ODIN recommends."""
 
 _PIXELS_AT_ONCE = 1 << 15  # small enough to stay in a processor's cache with all queries
+
+_NOT_FINITE = (
+    'the network answered with NaN or infinity; run it in a precision that does not overflow, '
+    'such as bfloat16 or float32'
+)
 
 FloatArray = NDArray[np.float64]
 
@@ -167,6 +174,7 @@ class _Band(NamedTuple):
 
 
 _BandScore = Callable[[_Band], Tensor]
+_Form = Callable[[MaskPrediction, Sequence[str], 'ClassStatistics | None'], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -392,8 +400,11 @@ def _scores_of_part(
     found = _maskomaly_scores(prediction, parameters, names)
     dense = [name for name in names if name not in found]
     if dense:
-        fused = _fused(prediction)
-        by = _scores_by_torch if fused is None else functools.partial(_scores_by_numba, fused)
+        by: _Form = _scores_by_torch
+        if (numba := _fused(prediction)) is not None:
+            by = functools.partial(_scores_by_numba, numba)
+        elif (triton := _fused_on_gpu(prediction)) is not None:
+            by = functools.partial(_scores_by_triton, triton)
         found |= by(prediction, dense, statistics)
     return found
 
@@ -439,11 +450,53 @@ def _scores_by_numba(
     return {name: torch.from_numpy(each) for name, each in zip(names, maps, strict=True)}
 
 
+def _scores_by_triton(
+    fused: Any,
+    prediction: MaskPrediction,
+    names: Sequence[str],
+    statistics: ClassStatistics | None,
+) -> dict[str, Tensor]:
+    """Compute the same, one pass over the frame for each."""
+    logits, classes = prediction.mask_logits[0], prediction.class_logits[0]
+    probabilities, void = _class_probabilities(prediction)
+    weights = probabilities[:, :-1]
+    number = weights.shape[1]
+    known = statistics or ClassStatistics(np.zeros(number), np.ones(number), '')
+    mean, deviation = (
+        torch.from_numpy(each).to(weights) for each in (known.mean, known.deviation)
+    )
+    axes = sample_axes(prediction.frame_size, prediction.extent, logits.shape[-2:], logits.device)
+    arguments = logits, weights, void, mean, deviation, *axes
+    maps = {}
+    for name in names:
+        maps[name], finite, close = fused.score(*arguments, name, ODIN_TEMPERATURE)
+        if not bool(finite & close):
+            maps[name], finite, _ = fused.score(*arguments, name, ODIN_TEMPERATURE, exact=True)
+        if not bool(finite & classes.isfinite().all()):
+            raise ValueError(_NOT_FINITE)
+    return maps
+
+
 def _fused(prediction: MaskPrediction) -> Any:
     """Return the module that computes all methods in one pass, or None where it cannot."""
     if prediction.mask_logits.device.type != 'cpu':
         return None
-    module = _fused_module()
+    return _serving(prediction, _fused_module())
+
+
+def _fused_on_gpu(prediction: MaskPrediction) -> Any:
+    """Return the module that computes one method in one pass on a GPU, or None likewise."""
+    interpreted = os.environ.get('TRITON_INTERPRET') == '1'
+    if prediction.mask_logits.device.type != 'cuda' and not interpreted:
+        return None
+    module = _triton_module()
+    if module is None or prediction.class_logits.shape[-1] - 1 > module.MOST_CLASSES:
+        return None
+    return _serving(prediction, module)
+
+
+def _serving(prediction: MaskPrediction, module: Any) -> Any:
+    """Return the module where its series of ODIN's differences are exact."""
     if module is None:
         return None
     ratio = prediction.mask_logits.shape[1] / ODIN_TEMPERATURE
@@ -452,12 +505,21 @@ def _fused(prediction: MaskPrediction) -> Any:
 
 @functools.cache
 def _fused_module() -> ModuleType | None:
+    return _import('numba')
+
+
+@functools.cache
+def _triton_module() -> ModuleType | None:
+    return _import('triton')
+
+
+def _import(name: str) -> ModuleType | None:
     try:
-        return importlib.import_module('maskomaly_ros.fused.numba_methods')
+        return importlib.import_module(f'maskomaly_ros.fused.{name}_methods')
     except ImportError as error:
         _LOG.info('Scores are computed by torch alone: %s', error)
     except Exception:  # a compiler that fails must not stop an evaluation
-        _LOG.warning('numba fails here; torch computes the scores', exc_info=True)
+        _LOG.warning('%s fails here; torch computes the scores', name, exc_info=True)
     return None
 
 
@@ -591,10 +653,7 @@ def _finite_logits(prediction: MaskPrediction) -> tuple[Tensor, Tensor]:
     # The sum of finite numbers may overflow, and then each is looked at.
     for values in (logits, classes):
         if not (bool(values.sum().isfinite()) or bool(values.isfinite().all())):
-            raise ValueError(
-                'the network answered with NaN or infinity; run it in a precision that does not '
-                'overflow, such as bfloat16 or float32'
-            )
+            raise ValueError(_NOT_FINITE)
     return logits, classes
 
 
