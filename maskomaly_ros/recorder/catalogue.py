@@ -311,7 +311,9 @@ class Catalogue:
         """Return the bytes that are free on the disk."""
         return shutil.disk_usage(self.folder).free
 
-    def make_room(self, wanted: int, most: int, least_free: int, interest: float) -> bool:
+    def make_room(
+        self, wanted: int, most: int, least_free: int, interest: float, *, spare: str = ''
+    ) -> bool:
         """Delete what is least interesting until there is room.
 
         Args:
@@ -319,6 +321,7 @@ class Catalogue:
             most: bytes that all recordings may take; 0 for any number.
             least_free: bytes that must stay free on the disk.
             interest: of what wants the room; nothing that has as much goes for it.
+            spare: name of a recording that does not go.
 
         Returns:
             Whether there is room now.
@@ -328,7 +331,9 @@ class Catalogue:
 
         """
         candidates = [
-            r for r in self.recordings() if r.interest < interest and not self.is_pinned(r.name)
+            r
+            for r in self.recordings()
+            if r.interest < interest and r.name != spare and not self.is_pinned(r.name)
         ]
         candidates.sort(key=lambda r: (-r.interest, -r.start_ns))
         used = self.used()

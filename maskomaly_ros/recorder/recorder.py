@@ -510,13 +510,8 @@ class EventRecorder:
         is_open.checked = size
         settings = self._settings
         return self._catalogue.make_room(
-            size, settings.max_disk, settings.keep_free, self._interest(is_open)
+            size, settings.max_disk, settings.keep_free, _interest(self._facts_of(is_open))
         )
-
-    def _interest(self, is_open: _Open) -> float:
-        if any(cause.kind not in (OBSTACLE, CONDITION) for cause in is_open.facts.causes):
-            return math.inf
-        return self._facts_of(is_open).interest
 
     def _facts_of(self, is_open: _Open) -> Recording:
         writer, known = is_open.writer, self.observer.facts
@@ -553,10 +548,10 @@ class EventRecorder:
                 self._problem = ''
         _LOG.info('recorded %s: %.1f s, %.1f MB', facts.name, facts.seconds, facts.size / 1e6)
         settings = self._settings
-        interest = self._interest(is_open)
+        interest = _interest(facts)
         try:  # the rest of it may have been more than was looked for
             has_room = self._catalogue.make_room(
-                0, settings.max_disk, settings.keep_free, interest
+                0, settings.max_disk, settings.keep_free, interest, spare=facts.name
             )
             if not has_room and interest < math.inf and not self._catalogue.is_pinned(facts.name):
                 self._catalogue.delete(facts.name)
@@ -636,6 +631,13 @@ class EventRecorder:
                 except MaskomalyError:
                     return None
         return None
+
+
+def _interest(facts: Recording) -> float:
+    """Return what a recording is worth while room is made for it."""
+    if any(cause.kind not in (OBSTACLE, CONDITION) for cause in facts.causes):
+        return math.inf  # a person asked for it
+    return facts.interest
 
 
 def _cause(trigger: Trigger) -> Cause:
