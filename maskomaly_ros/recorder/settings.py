@@ -153,7 +153,7 @@ class RecorderParameters(BaseModel):
     )
     novelty_threshold: Fraction = row(
         'Distance, 0 to 1, from all that is kept from which an obstacle is new; 0 records all.',
-        0.1,
+        0.2,
     )
     max_image_pixels: Annotated[int, Field(ge=1, le=1_000_000_000)] = row(
         'Larger pictures are not looked at; they are recorded all the same.',

@@ -25,13 +25,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from maskomaly_ros.errors import MaskomalyError, in_words
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.recorder.settings import Limits
 from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.replay.events import Event, EventFollower
-from maskomaly_ros.replay.journal import FrameRecord
 
 Condition = Callable[[str, str, bytes, int], 'str | None']
 OBSTACLE, SERVICE, TOPIC, CONDITION = 'obstacle', 'service', 'topic', 'condition'
@@ -62,6 +62,15 @@ class Trigger:
         return self.kind in (OBSTACLE, CONDITION)
 
 
+class _Frame(NamedTuple):
+    """What events are made of, see `SeenFrame`."""
+
+    index: int
+    camera: str
+    stamp_ns: int
+    obstacles: tuple[Obstacle, ...]
+
+
 class ObstacleRule:
     """Says of the obstacles of one camera when one has been there long enough.
 
@@ -85,9 +94,7 @@ class ObstacleRule:
     def update(self, obstacles: Iterable[Obstacle], stamp_ns: int) -> list[Event]:
         """Take the obstacles of the next frame; return the events that fire now."""
         counted = tuple(o for o in obstacles if self._counts(o))
-        frame = FrameRecord(
-            self._frames, self._camera, stamp_ns, '', 0, 0, 0.0, 0.0, 0, counted, {}
-        )
+        frame = _Frame(self._frames, self._camera, stamp_ns, counted)
         self._frames += 1
         for event in self._follower.take(frame):
             self._fired.discard(event.id)

@@ -152,7 +152,7 @@ class EventFollower:
         """Take the next frame; yield the events that are over by now."""
         yield from self._over(frame.stamp_ns)
         numbers = [obstacle.id for obstacle in frame.obstacles]
-        if None in numbers:
+        if not numbers or None in numbers:  # that nothing is there counts as well
             tracks = self._tracker.update(frame.obstacles, frame.stamp_ns)
             numbers = [track.id for track in tracks]
         for number, obstacle in zip(numbers, frame.obstacles, strict=True):

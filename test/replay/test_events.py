@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from maskomaly_ros.obstacles import Obstacle
+from maskomaly_ros.refinement.tracking import TrackingParameters
 from maskomaly_ros.replay.events import find_events
 from maskomaly_ros.replay.journal import FrameRecord
 
@@ -94,3 +95,9 @@ def test_no_event_ends_before_it_starts() -> None:
 def test_flicker_is_no_event() -> None:
     assert list(find_events([frame(0, (10, 20)), frame(1, (300, 300))])) == []
     assert len(list(find_events([frame(0, (10, 20))], fewest_frames=1))) == 1
+
+
+def test_frames_without_obstacles_end_events_too() -> None:
+    frames = [frame(i, *[(10, 20)] * (i not in (3, 4, 5, 6))) for i in range(10)]
+    events = list(find_events(frames, parameters=TrackingParameters(patience=0.2)))
+    assert [(e.start_index, e.end_index) for e in events] == [(0, 2), (7, 9)]
