@@ -25,7 +25,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from maskomaly_ros.errors import MaskomalyError, in_words
 from maskomaly_ros.obstacles import Obstacle
@@ -62,7 +61,8 @@ class Trigger:
         return self.kind in (OBSTACLE, CONDITION)
 
 
-class _Frame(NamedTuple):
+@dataclass(frozen=True)
+class _Frame:
     """What events are made of, see `SeenFrame`."""
 
     index: int
