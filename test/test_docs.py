@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,38 @@ def test_topics_have_the_types_that_are_published() -> None:
     rows = dict(re.findall(r'^\| `([\w/]+)` \| `(\w+/\w+)`', page, re.MULTILINE))
     published = {name: kind.replace('/msg/', '/') for name, kind in interfaces.TYPES.items()}
     assert rows == {**published, 'camera_info': 'sensor_msgs/CameraInfo'}
+
+
+def commands_in(page: Path) -> list[str]:
+    """Return the calls of `maskomaly` in the code of a page, with lines joined that go on."""
+    text = page.read_text(encoding='utf-8').replace('\\\n', ' ')
+    blocks = re.findall(r'^ {4,}(?:\$ )?maskomaly (.*)$', text, re.MULTILINE)
+    return blocks + re.findall(r'`maskomaly ([a-z][^`]*)`', text)
+
+
+@pytest.fixture(scope='module')
+def maskomaly() -> Any:
+    import typer
+
+    from maskomaly_ros.cli.main import app
+
+    return typer.main.get_command(app)
+
+
+@pytest.mark.parametrize('page', PAGES, ids=name_of)
+def test_commands_have_the_options_that_pages_name(page: Path, maskomaly: Any) -> None:
+    for line in commands_in(page):
+        command = maskomaly
+        words = re.split(r'\s+', line.partition(' #')[0].partition(' && ')[0])
+        while words and hasattr(command, 'commands'):
+            if words[0].startswith('-'):
+                words.pop(0)
+                continue
+            name = words.pop(0).strip(',')
+            if not re.fullmatch('[a-z-]+', name):
+                break
+            assert name in command.commands, f'maskomaly {line}: there is no command {name}'
+            command = command.commands[name]
+        known = {'--help', '-h'} | {name for each in command.params for name in each.opts}
+        options = {word.partition('=')[0] for word in words if word.startswith('--')}
+        assert options <= known, f'maskomaly {line}: {options - known}'
