@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from hypothesis import settings
+from tiny_networks import save_tiny_checkpoint
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -92,37 +93,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     8 queries, 3 classes, ResNet of 8 to 64 channels.
     """
-    import torch
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
-
-    torch.manual_seed(0)
-    config = Mask2FormerConfig(
-        backbone_config=ResNetConfig(
-            embedding_size=8,
-            hidden_sizes=[8, 16, 32, 64],
-            depths=[1, 1, 1, 1],
-            layer_type='basic',
-            out_features=['stage1', 'stage2', 'stage3', 'stage4'],
-        ),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        dim_feedforward=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=4,
-        num_queries=8,
-        id2label={0: 'road', 1: 'sky', 2: 'car'},
-        label2id={'road': 0, 'sky': 1, 'car': 2},
-        maskomaly_input_size=[96, 192],
-    )
-    model = Mask2FormerForUniversalSegmentation(config)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):  # so that eval and train mode differ
-            module.running_mean.normal_(0, 0.1)
     folder = tmp_path_factory.mktemp('checkpoints') / 'tiny'
-    model.save_pretrained(folder)
+    save_tiny_checkpoint(folder, ('road', 'sky', 'car'), (96, 192))
     return folder
 
 

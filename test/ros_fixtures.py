@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
+from tiny_networks import RedIsAnomalous
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.networks import InputSize, MaskPrediction
@@ -50,19 +50,12 @@ PROCESS_TIMEOUT = 60.0
 
 
 @dataclass
-class RedIsAnomalous:
-    """A network of two queries: one is road and covers what is not red, one is void and red.
+class HeldNetwork(RedIsAnomalous):
+    """A network that can be held, to see what waits meanwhile, and made to fail.
 
-    It makes the node's results predictable, and it can be held, to see what waits meanwhile, and
-    made to fail: each batch takes one of `failures`, None of which lets it pass.
+    Each batch takes one of `failures`, None of which lets it pass.
     """
 
-    name: str = 'red'
-    sha256: str = 'f' * 64
-    device: torch.device = field(default_factory=lambda: torch.device('cpu'))
-    precision: str = 'float32'
-    num_queries: int = 2
-    class_names: tuple[str, ...] = ('road',)
     input_size: InputSize = field(default_factory=lambda: InputSize(360, 640))
     batches: list[list[NDArray[np.uint8]]] = field(default_factory=list)
     failures: list[Exception | None] = field(default_factory=list)
@@ -97,24 +90,15 @@ class RedIsAnomalous:
         failure = self.failures.pop(0) if self.failures else None
         if failure is not None:
             raise failure
-        pixels = torch.from_numpy(np.stack(frames)).int()
-        is_red = (pixels[..., 0] > 150) & (pixels[..., 1] < 100) & (pixels[..., 2] < 100)
-        red = torch.where(is_red, 20.0, -20.0)
-        height, width = red.shape[-2:]
-        return MaskPrediction(
-            mask_logits=torch.stack([-red, red], 1),
-            class_logits=torch.tensor([[20.0, -20.0], [-20.0, 20.0]]).repeat(len(frames), 1, 1),
-            frame_size=(height, width),
-            extent=(float(height), float(width)),
-        )
+        return super().predict(frames)
 
 
 CONFIG = DetectorConfig(ScoringParameters(anomalous_queries=(1,)), obstacle_threshold=0.5)
 
 
 @pytest.fixture
-def network() -> Iterator[RedIsAnomalous]:
-    network = RedIsAnomalous()
+def network() -> Iterator[HeldNetwork]:
+    network = HeldNetwork()
     yield network
     network.release()
 
@@ -126,7 +110,7 @@ def domain() -> int | None:
 
 
 @pytest.fixture
-def ros(network: RedIsAnomalous, domain: int | None) -> Iterator[Ros]:
+def ros(network: HeldNetwork, domain: int | None) -> Iterator[Ros]:
     pytest.importorskip('rclpy')
     peers = Ros(network, domain)
     yield peers
@@ -151,7 +135,7 @@ class Listener:
 class Ros:
     """One context with an executor; the test's own node and the nodes under test share it."""
 
-    def __init__(self, network: RedIsAnomalous, domain: int | None) -> None:
+    def __init__(self, network: HeldNetwork, domain: int | None) -> None:
         import rclpy
         from rclpy.executors import SingleThreadedExecutor
 

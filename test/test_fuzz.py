@@ -39,9 +39,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from drive_fixtures import RedIsAnomalous
 from hypothesis import HealthCheck, example, given, note, settings
 from hypothesis import strategies as st
+from tiny_networks import RedIsAnomalous
 
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.drives.open import open_source

@@ -26,6 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tiny_networks import save_tiny_checkpoint
 
 from maskomaly_ros import __version__
 from maskomaly_ros.classes import CLASS_NAMES
@@ -39,33 +40,8 @@ from maskomaly_ros.scores import ON_REQUEST, SCORES
 @pytest.fixture(scope='session')
 def checkpoint(tmp_path_factory):
     """Return a checkpoint folder: random weights, 8 queries, the classes of the bundled one."""
-    import torch
-    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, ResNetConfig
-
-    torch.manual_seed(0)
-    config = Mask2FormerConfig(
-        backbone_config=ResNetConfig(
-            embedding_size=8,
-            hidden_sizes=[8, 16, 32, 64],
-            depths=[1, 1, 1, 1],
-            layer_type='basic',
-            out_features=['stage1', 'stage2', 'stage3', 'stage4'],
-        ),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        dim_feedforward=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=4,
-        num_queries=8,
-        id2label=dict(enumerate(CLASS_NAMES)),
-        label2id={name: i for i, name in enumerate(CLASS_NAMES)},
-        maskomaly_input_size=[64, 128],
-    )
     folder = tmp_path_factory.mktemp('checkpoints') / 'tiny'
-    Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+    save_tiny_checkpoint(folder, CLASS_NAMES, (64, 128))
     return folder
 
 

@@ -24,7 +24,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoBackbone, Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from tiny_networks import tiny_config
+from transformers import AutoBackbone, Mask2FormerForUniversalSegmentation
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import load_network
@@ -125,19 +126,7 @@ def test_a_checkpoint_loads_from_its_folder_alone(tmp_path: Path, *, is_folded: 
     backbone = scrambled()
     if is_folded:
         backbone = backbone.fold_norms()
-    config = Mask2FormerConfig(
-        backbone_config=backbone.config,
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        dim_feedforward=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=5,
-        maskomaly_input_size=[64, 96],
-    )
+    config = tiny_config(backbone.config, num_queries=5, maskomaly_input_size=[64, 96])
     model = Mask2FormerForUniversalSegmentation(config).eval()
     model.model.pixel_level_module.encoder.load_state_dict(backbone.state_dict())
     model.save_pretrained(tmp_path)
