@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from maskomaly_ros import __version__
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation import calibration
 from maskomaly_ros.evaluation.calibration import (
     GRID,
     calibrate,
@@ -117,6 +118,14 @@ def test_the_query_that_covers_anomalies_is_found(network, scenes, tmp_path):
 
     write_queries(tmp_path / 'colours.yaml', queries)
     assert read_queries(tmp_path / 'colours.yaml') == queries
+
+
+def test_the_iou_threshold_is_a_strict_bound(network, scenes, monkeypatch):
+    """As the paper has it: more than T_IoU."""
+    monkeypatch.setattr(calibration, '_mean_iou', lambda _: np.array([0.0, 0.0, 0.25, 0.0]))
+    dataset = scenes(3)
+    assert calibrate(network, dataset, iou_threshold=0.25).anomalous_queries == ()
+    assert calibrate(network, dataset, iou_threshold=0.24).anomalous_queries == (2,)
 
 
 def test_soft_masks_get_another_border_threshold(network, scenes):
