@@ -683,7 +683,7 @@ class _Run:
         """End the run on what cannot be written."""
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         name = f'frame {self._next_index}'
-        self._note(ProblemRecord(self._next_index, name, 'writing', f'it ends here: {reason}', 0))
+        self._note(ProblemRecord(self._next_index, name, 'writing', reason, 0))
         self._gave_up = True
         self._halt.set()
 
