@@ -40,6 +40,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from std_srvs.srv import Trigger as TriggerService
 
+from maskomaly_ros.drives.qos import recorded_qos
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.interfaces import COMPRESSED, IMAGE
 from maskomaly_ros.node.bond import Bond
@@ -326,7 +327,9 @@ class EventRecorderNode(LifecycleNode):
             return
         is_latched = all(each[1] == DurabilityPolicy.TRANSIENT_LOCAL for each in offered)
         try:
-            recorder.know(Topic(name, msgtype, tuple(map(_qos_of_bag, offered)), is_latched))
+            recorder.know(
+                Topic(name, msgtype, tuple(recorded_qos(*each) for each in offered), is_latched)
+            )
         except MaskomalyError as error:
             self._refuse(name, str(error))
             return
@@ -411,31 +414,6 @@ def _offered(profile: QoSProfile) -> _Offered:
         int(profile.durability),
         int(profile.history),
         int(profile.depth),
-    )
-
-
-def _qos_of_bag(offered: _Offered) -> Any:
-    from rosbags.interfaces import (
-        Qos,
-        QosDurability,
-        QosHistory,
-        QosLiveliness,
-        QosReliability,
-        QosTime,
-    )
-
-    reliability, durability, history, depth = offered
-    unlimited = QosTime(9223372036, 854775807)
-    return Qos(
-        QosHistory(history) if history in (1, 2) else QosHistory.KEEP_LAST,
-        depth,
-        QosReliability(reliability),
-        QosDurability(durability),
-        unlimited,
-        unlimited,
-        QosLiveliness.AUTOMATIC,
-        unlimited,
-        False,
     )
 
 

@@ -35,6 +35,13 @@ from numpy.typing import NDArray
 
 from maskomaly_ros import interfaces
 from maskomaly_ros.detector import Detection
+from maskomaly_ros.drives.qos import (
+    KEEP_LAST,
+    RELIABLE,
+    TRANSIENT_LOCAL,
+    VOLATILE,
+    recorded_qos,
+)
 from maskomaly_ros.drives.source import RawMessage, Source, SourceFrame, fit_within
 from maskomaly_ros.drives.video_writer import VideoWriter, join_videos
 from maskomaly_ros.errors import MaskomalyError
@@ -435,27 +442,7 @@ def merge_metadata(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _node_qos(*, lasts: bool = False) -> Any:
     """Return the QoS that the node publishes with."""
-    from rosbags.interfaces import (
-        Qos,
-        QosDurability,
-        QosHistory,
-        QosLiveliness,
-        QosReliability,
-        QosTime,
-    )
-
-    unlimited = QosTime(9223372036, 854775807)
-    return Qos(
-        QosHistory.KEEP_LAST,
-        2,
-        QosReliability.RELIABLE,
-        QosDurability.TRANSIENT_LOCAL if lasts else QosDurability.VOLATILE,
-        unlimited,
-        unlimited,
-        QosLiveliness.AUTOMATIC,
-        unlimited,
-        False,
-    )
+    return recorded_qos(RELIABLE, TRANSIENT_LOCAL if lasts else VOLATILE, KEEP_LAST, depth=2)
 
 
 def _frame_path(folder: Path, result: Result, suffix: str) -> Path:

@@ -354,6 +354,7 @@ def test_other_scores_are_calibrated_and_their_thresholds_moved(run, checkpoint,
 
 
 def test_evaluate_counts_false_obstacles_on_ordinary_frames(run, checkpoint, images, tmp_path):
+    pytest.importorskip('matplotlib')
     queries, figures = tmp_path / 'queries.yaml', tmp_path / 'figures.json'
     write_queries(queries, Queries(checkpoint='tiny', obstacle_threshold=0.4))
     report, text = tmp_path / 'report.html', tmp_path / 'tables.md'
