@@ -30,6 +30,7 @@ from maskomaly_ros.drives.source import BAG_SUFFIXES, reason_of
 from maskomaly_ros.errors import MaskomalyError
 
 VIDEO_SUFFIXES = frozenset(('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.mpg', '.webm'))
+_SUFFIXES = BAG_SUFFIXES | VIDEO_SUFFIXES
 # Folders that have one hold results of ours, not drives.
 _RESULTS = frozenset(('.mine', '.replay'))
 
@@ -74,8 +75,9 @@ def find_drives(sources: Iterable[str]) -> list[Drive]:
             for match in sorted(system.glob(path)) if is_glob else [path]:
                 if not system.exists(match):
                     raise MaskomalyError(f'{source} does not exist')
-                explicit = not is_glob and not system.isdir(match)
-                for place in [match] if explicit else _search(system, match, seen):
+                # A file that is given by name is one, whatever it is called.
+                suffixes = None if not is_glob and not system.isdir(match) else _SUFFIXES
+                for place in _search(system, match, seen, suffixes):
                     empty = False
                     if place is None:
                         continue
@@ -111,7 +113,9 @@ def _url(system: Any, path: str, suffix: str) -> str:
     return path if _is_local(system) and not suffix else system.unstrip_protocol(path) + suffix
 
 
-def _search(system: Any, path: str, seen: set[str]) -> Iterator[str | None]:
+def _search(
+    system: Any, path: str, seen: set[str], suffixes: frozenset[str] | None = _SUFFIXES
+) -> Iterator[str | None]:
     """Yield the drives below a path, each folder and file once; None for one that was seen.
 
     Links are followed, and may lead in circles.
@@ -123,7 +127,7 @@ def _search(system: Any, path: str, seen: set[str]) -> Iterator[str | None]:
             return
         seen.add(real)
     if not system.isdir(path):
-        if _suffix(path) in BAG_SUFFIXES | VIDEO_SUFFIXES:
+        if suffixes is None or _suffix(path) in suffixes:
             yield path
         return
     entries = sorted(

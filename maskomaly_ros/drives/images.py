@@ -144,12 +144,13 @@ def _tiff_size(data: bytes) -> tuple[int, int]:
     (place,) = struct.unpack_from(f'{order}Q' if is_big else f'{order}I', data, 8 if is_big else 4)
     (count,) = struct.unpack_from(f'{order}Q' if is_big else f'{order}H', data, place)
     place, step = (place + 8, 20) if is_big else (place + 2, 12)
-    found = {}
+    found: dict[int, int] = {}
     for entry in range(place, min(place + count * step, len(data)), step):
         tag, kind = struct.unpack_from(f'{order}HH', data, entry)
         if tag in (256, 257):
             form = {3: 'H', 4: 'I', 16: 'Q'}[kind]
-            (found[tag],) = struct.unpack_from(order + form, data, entry + (12 if is_big else 8))
+            (value,) = struct.unpack_from(order + form, data, entry + (12 if is_big else 8))
+            found[tag] = max(value, found.get(tag, 0))  # decoders differ on what is there twice
     return found[256], found[257]
 
 

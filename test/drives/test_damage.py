@@ -361,3 +361,7 @@ def test_links_lead_to_each_drive_once(tmp_path: Path) -> None:
     (tmp_path / 'fleet' / 'loop').symlink_to(tmp_path / 'fleet')
     drives = find_drives([str(tmp_path / 'fleet'), str(tmp_path / 'fleet' / 'again')])
     assert [drive.url for drive in drives] == [str(folder)]
+    file, link = tmp_path / 'a.recording', tmp_path / 'b.recording'
+    file.touch()
+    link.symlink_to(file)
+    assert [drive.url for drive in find_drives([str(file), str(link)])] == [str(file)]
