@@ -40,6 +40,7 @@ from rosbags.interfaces import (
 )
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from maskomaly_ros.drives.closing import Closing
 from maskomaly_ros.drives.storage.mcap import read_mcap
 from maskomaly_ros.drives.storage.records import ERRORS, Damage, Item, Message, Topic, unzstd
 from maskomaly_ros.drives.storage.ros1 import read_ros1
@@ -47,8 +48,6 @@ from maskomaly_ros.drives.storage.sqlite import read_sqlite
 from maskomaly_ros.errors import MaskomalyError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
 
@@ -86,7 +85,7 @@ def _part_number(file: Path) -> tuple[int, str]:
     return (int(digits) if digits.isdecimal() else -1, file.name)
 
 
-class SalvagedBag:
+class SalvagedBag(Closing):
     """A damaged bag, in the shape of rosbags' AnyReader as far as `BagSource` needs it.
 
     Args:
@@ -113,14 +112,6 @@ class SalvagedBag:
     def __enter__(self) -> Self:
         self.open()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def open(self) -> None:
         """Look through the files for topics, and count their messages.

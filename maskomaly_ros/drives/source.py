@@ -17,22 +17,18 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.drives.closing import Closing
 from maskomaly_ros.drives.piece import WHOLE, Piece
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 _LOG = logging.getLogger(__name__)
 
@@ -127,7 +123,7 @@ class Problem:
     message: RawMessage | None = None
 
 
-class Source(ABC):
+class Source(Closing):
     """A recorded drive. Use it in a `with` statement; each iteration starts from the beginning.
 
     Attributes:
@@ -226,18 +222,7 @@ class Source(ABC):
     def __bool__(self) -> bool:
         return True
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:  # noqa: B027 (not every source holds something open)
+    def close(self) -> None:
         """Release what it holds open."""
 
     def _report(

@@ -19,18 +19,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.drives.closing import Closing
 from maskomaly_ros.errors import MaskomalyError
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 # Frames with stamps are placed on the usual clock of video, and as far apart as a player can bear:
 # a clock that jumps must not stretch the video to years.
@@ -40,7 +36,7 @@ _LONGEST_STEP = 2 * _CLOCK
 _BT709 = 1
 
 
-class VideoWriter:
+class VideoWriter(Closing):
     """An H.264 video in an mp4 file, written in a `with` statement.
 
     PyAV rather than OpenCV, whose wheels can only write MPEG-4 part 2, which no browser plays.
@@ -118,17 +114,6 @@ class VideoWriter:
         if self._stream:
             self._container.mux(self._stream.encode())
         self._container.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _begin(self, image: NDArray[np.uint8]) -> Any:
         # Fast, and in one thread, as it runs beside the network.
