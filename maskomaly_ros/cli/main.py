@@ -37,6 +37,7 @@ from maskomaly_ros.cli import (
     compare,
     demo,
     evaluate,
+    events,
     export,
     generate,
     mine,
@@ -103,6 +104,7 @@ app.command()(compare.compare)
 app.command()(top.top)
 app.command()(replay.replay)
 app.command()(mine.mine)
+app.command()(events.events)
 app.command()(export.export)
 app.command()(generate.generate)
 app.command()(demo.demo)

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from maskomaly_ros import html
 from maskomaly_ros.drives.source import fit_within
 from maskomaly_ros.replay.events import Event, events_of
-from maskomaly_ros.replay.journal import FrameRecord, Journal
+from maskomaly_ros.replay.journal import FrameRecord, Journal, ProblemRecord
 from maskomaly_ros.replay.thumbnails import THUMBNAIL_SIZE, cut_out
 from maskomaly_ros.topics import file_name
 
@@ -53,7 +53,7 @@ _HERE = Path(__file__).parent
 
 
 @dataclass
-class _Camera:
+class Timeline:
     """The timeline of one camera, as columns."""
 
     name: str
@@ -95,35 +95,79 @@ def write_page(journal: Journal, folder: Path) -> None:
     for frame in journal.frames():
         counts[frame.camera] = counts.get(frame.camera, 0) + 1
         start_ns = frame.stamp_ns if start_ns is None else min(start_ns, frame.stamp_ns)
-    cameras = {name: _Camera(name, math.ceil(n / _POINTS)) for name, n in counts.items()}
+    cameras = {name: Timeline(name, math.ceil(n / _POINTS)) for name, n in counts.items()}
     for frame in journal.frames():
         cameras[frame.camera].add(frame, start_ns or 0)
     events = sorted(events_of(journal), key=_importance, reverse=True)
     shown = events[:_EVENTS]
-    lanes = lanes_of(shown)
-    lanes_by_camera: dict[str, list[int]] = {}
-    for lane, event in zip(lanes, shown, strict=True):
-        lanes_by_camera.setdefault(event.camera, []).append(lane)
-    problems = list(journal.problems())
-    identity = journal.identity
     first = journal.path.parent.parent
-    pictures = _pictures(first / 'frames', cameras, events)
+    identity = journal.identity
     seconds = max((c.seconds[-1] for c in cameras.values()), default=0.0)
-    text = html.render(
-        _HERE / 'page.html.jinja',
+    text = render_page(
         title=f'Replay of {Path(str(identity.get("source", folder))).name}',
         subtitle=_subtitle(identity, sum(counts.values()), seconds),
+        cameras=cameras,
+        events=shown,
+        event_count=len(events),
+        columns=COLUMNS,
+        rows=_rows(shown, cameras, first / 'frames', start_ns or 0),
+        pictures=_pictures(first / 'frames', cameras, events),
+        start_ns=start_ns or 0,
+        problems=list(journal.problems()),
+    )
+    html.write(folder / PAGE, text)
+
+
+def render_page(
+    *,
+    title: str,
+    subtitle: str,
+    cameras: Mapping[str, Timeline],
+    events: Sequence[Event],
+    event_count: int,
+    columns: Sequence[html.Column],
+    rows: Iterable[Sequence[html.Cell]],
+    pictures: Mapping[str, Mapping[int, str]],
+    start_ns: int,
+    problems: Sequence[ProblemRecord] = (),
+    point: str = 'frame',
+) -> str:
+    """Return the page: timelines, a viewer, and a table of events.
+
+    Args:
+        title: of the page.
+        subtitle: one line below it.
+        cameras: timelines by name.
+        events: that are shown; `peak_index` is the index of a point of the timeline.
+        event_count: how many there are.
+        columns: of the table.
+        rows: one for each event; its first cell is a `jump_cell`.
+        pictures: addresses by `file_name` of the camera and index.
+        start_ns: where times begin.
+        problems: what was lost.
+        point: what a point of a timeline stands for.
+
+    """
+    lanes = lanes_of(events)
+    lanes_by_camera: dict[str, list[int]] = {}
+    for lane, event in zip(lanes, events, strict=True):
+        lanes_by_camera.setdefault(event.camera, []).append(lane)
+    return html.render(
+        _HERE / 'page.html.jinja',
+        title=title,
+        subtitle=subtitle,
         folder_images=True,
         scripts=[(_HERE / 'page.js').read_text(encoding='utf-8')],
         styles=[(_HERE / 'page.css').read_text(encoding='utf-8')],
         cameras=cameras.values(),
-        counts=counts,
+        counts={name: camera.seen for name, camera in cameras.items()},
+        point=point,
         problems=problems[:_PROBLEMS],
         problem_count=len(problems),
-        events=shown,
-        event_count=len(events),
-        columns=_COLUMNS,
-        rows=_rows(shown, cameras, first / 'frames', start_ns or 0),
+        events=events,
+        event_count=event_count,
+        columns=columns,
+        rows=rows,
         data={
             'cameras': [
                 {
@@ -141,19 +185,31 @@ def write_page(journal: Journal, folder: Path) -> None:
             'events': [
                 {
                     'camera': list(cameras).index(e.camera),
-                    'start': (e.start_ns - (start_ns or 0)) / 1e9,
-                    'end': (e.end_ns - (start_ns or 0)) / 1e9,
+                    'start': (e.start_ns - start_ns) / 1e9,
+                    'end': (e.end_ns - start_ns) / 1e9,
                     'peak': e.peak_index,
                     'score': e.peak_score,
                     'area': e.peak_area,
                     'lane': lane,
                 }
-                for lane, e in zip(lanes, shown, strict=True)
+                for lane, e in zip(lanes, events, strict=True)
             ],
             'pictures': pictures,
         },
     )
-    html.write(folder / PAGE, text)
+
+
+def jump_cell(event: Event, number: int) -> html.Cell:
+    """Return the cell that leads to an event, by its place from 0 in the table."""
+    jump = html.Markup('<a href="#camera={}&frame={}" class="jump" data-event="{}">{}</a>')
+    link = jump.format(file_name(event.camera), event.peak_index, number, number + 1)
+    return html.Cell(number + 1, link)
+
+
+def thumbnail_cell(data: bytes) -> html.Cell:
+    """Return a cell with a JPEG of the size of thumbnails."""
+    shown = html.Markup('<img src="{}" alt="peak of the event" width="{}" height="{}">')
+    return html.Cell(None, shown.format(html.data_uri(data, 'image/jpeg'), *THUMBNAIL_SIZE))
 
 
 def lanes_of(events: Sequence[Event]) -> list[int]:
@@ -187,7 +243,7 @@ def _subtitle(identity: Mapping[str, Any], frames: int, seconds: float) -> str:
     )
 
 
-_COLUMNS = [
+COLUMNS = [
     html.Column('event', numeric=True, help='number by peak score'),
     html.Column('picture'),
     html.Column('camera'),
@@ -202,49 +258,43 @@ _COLUMNS = [
 
 
 def _rows(
-    events: Sequence[Event], cameras: Mapping[str, _Camera], folder: Path, start_ns: int
+    events: Sequence[Event], cameras: Mapping[str, Timeline], folder: Path, start_ns: int
 ) -> Iterator[list[html.Cell]]:
     for number, event in enumerate(events):
         seconds = [(t - start_ns) / 1e9 for t in (event.start_ns, event.end_ns)]
-        jump = html.Markup('<a href="#camera={}&frame={}" class="jump" data-event="{}">{}</a>')
-        thumbnail = None
+        cut = None
         if number < _THUMBNAILS:
-            thumbnail = _thumbnail(folder, event, cameras[event.camera].width)
+            cut = _thumbnail(folder, event, cameras[event.camera].width)
         yield [
-            html.Cell(
-                number + 1,
-                jump.format(file_name(event.camera), event.peak_index, number, number + 1),
-            ),
-            html.Cell(None, '' if thumbnail is None else thumbnail),
+            jump_cell(event, number),
+            html.Cell(None, '') if cut is None else thumbnail_cell(cut),
             html.Cell(event.camera),
             *(html.Cell(round(s, 3), f'{s:.2f}') for s in seconds),
             html.Cell(event.frames),
             html.Cell(event.peak_score, f'{event.peak_score:.3f}'),
             html.Cell(event.peak_area),
             html.Cell(event.id),
-            html.Cell(event.range, _nearest(event)),
+            html.Cell(event.range, range_text(event)),
         ]
 
 
-def _nearest(event: Event) -> str:
+def range_text(event: Event) -> str:
+    """Return the range of an event, with its standard deviation where it is known."""
     if event.range is None:
         return ''
     spread = '' if event.range_stddev is None else f' ± {event.range_stddev:.1f}'
     return f'{event.range:.1f}{spread}'
 
 
-def _thumbnail(folder: Path, event: Event, frame_width: int) -> html.Markup | None:
+def _thumbnail(folder: Path, event: Event, frame_width: int) -> bytes | None:
     picture = _read(folder, event.camera, event.peak_index)
     if picture is None:
         return None
-    image = cut_out(picture, event.box, picture.shape[1] / frame_width)
-    return html.Markup('<img src="{}" alt="peak of the event" width="{}" height="{}">').format(
-        html.data_uri(_jpeg(image), 'image/jpeg'), *THUMBNAIL_SIZE
-    )
+    return _jpeg(cut_out(picture, event.box, picture.shape[1] / frame_width))
 
 
 def _pictures(
-    folder: Path, cameras: Mapping[str, _Camera], events: Sequence[Event]
+    folder: Path, cameras: Mapping[str, Timeline], events: Sequence[Event]
 ) -> dict[str, dict[int, str]]:
     """Return pictures by camera and frame: peaks of events, and frames evenly in between."""
     chosen: dict[str, set[int]] = {name: set() for name in cameras}
