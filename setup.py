@@ -91,10 +91,11 @@ EXTRAS = {
         'ros-std-srvs',
         'ros-visualization-msgs',
     ],
-    'fast': ['numba'],  # scores on a CPU, many times faster; triton comes with torch for CUDA
+    # On a CPU: scores, many times faster (triton comes with torch for CUDA), and the network.
+    'fast': ['numba', 'onnx', 'onnxscript', 'openvino'],
     'gpu': ['nvidia-ml-py'],  # temperature and throttling on /diagnostics
     # What `make demo` installs: the live node on a clip, a video or a bag.
-    'demo': ['av', 'lz4', 'numba', 'rosbags', 'zstandard'],
+    'demo': ['av', 'lz4', 'numba', 'onnx', 'onnxscript', 'openvino', 'rosbags', 'zstandard'],
     'replay': ['av', 'lz4', 'pyarrow', 'rosbags', 'zstandard'],
     'record': ['lz4', 'pyarrow', 'rosbags', 'zstandard'],  # maskomaly_event_recorder
     'mine': ['av', 'fsspec', 'lz4', 'pyarrow', 'ray', 'rosbags', 'zstandard'],

@@ -36,7 +36,13 @@ from torch import Tensor
 from maskomaly_ros import obstacles as obstacle_search
 from maskomaly_ros import visualization
 from maskomaly_ros.errors import MaskomalyError
-from maskomaly_ros.networks import InputSize, MaskPrediction, Network, load_network
+from maskomaly_ros.networks import (
+    EXPORT_WAIT,
+    InputSize,
+    MaskPrediction,
+    Network,
+    load_network,
+)
 from maskomaly_ros.networks.preprocessing import check_frames
 from maskomaly_ros.obstacles import Components, Obstacle
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries
@@ -210,6 +216,7 @@ class Detector:
         precision: str = 'float32',
         input_size: InputSize | None = None,
         compile: bool = False,
+        export_wait: float = EXPORT_WAIT,
     ) -> Detector:
         """Load a network with the queries that were calibrated for it.
 
@@ -222,6 +229,7 @@ class Detector:
             precision: see `load_network`.
             input_size: see `load_network`.
             compile: see `load_network`.
+            export_wait: see `load_network`.
 
         Raises:
             MaskomalyError: the checkpoint, the queries file or the device cannot be used.
@@ -234,6 +242,7 @@ class Detector:
             precision=precision,
             input_size=input_size,
             compile=compile,
+            export_wait=export_wait,
         )
         queries = find_queries(network, queries_file)
         detector = cls(
@@ -328,8 +337,8 @@ class Detector:
         Libraries compile, choose algorithms and take memory when they first see a size.
 
         Args:
-            frame_size: height and width of the camera frames; None takes those that fill the
-                input of the network, the longest side across.
+            frame_size: height and width of the camera frames; None takes those that the
+                network expects, see `PixelNetwork.usual_frame_size`.
             batch: frames a batch.
 
         Raises:
@@ -337,7 +346,8 @@ class Detector:
                 of this size.
 
         """
-        frame_size = frame_size or self.network.input_size.usual
+        expected = getattr(self.network, 'usual_frame_size', self.network.input_size.usual)
+        frame_size = frame_size or expected
         self.network.warm_up(frame_size, batch)
         for detection in self.detect([np.full((*frame_size, 3), 127, np.uint8)] * batch):
             _ = detection.obstacles, detection.overlay()

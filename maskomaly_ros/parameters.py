@@ -28,7 +28,7 @@ from typing import Any
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.ground import CameraPose, LocatorParameters
-from maskomaly_ros.networks import InputSize
+from maskomaly_ros.networks import EXPORT_WAIT, InputSize
 from maskomaly_ros.parameter_files import read_section
 from maskomaly_ros.parameter_table import TABLE, check
 from maskomaly_ros.refinement.refine import RefinementParameters
@@ -215,8 +215,14 @@ def locator_parameters(values: Mapping[str, Any]) -> LocatorParameters:
     return LocatorParameters(values['max_range'], values['pitch_uncertainty'])
 
 
-def load_detector(settings: LoadSettings) -> Detector:
-    """Return the detector, with the configuration calibrated for its checkpoint."""
+def load_detector(settings: LoadSettings, export_wait: float = EXPORT_WAIT) -> Detector:
+    """Return the detector, with the configuration calibrated for its checkpoint.
+
+    Args:
+        settings: what to load.
+        export_wait: see `load_network`.
+
+    """
     return Detector.from_checkpoint(
         settings.checkpoint,
         queries_file=settings.queries_file,
@@ -225,6 +231,7 @@ def load_detector(settings: LoadSettings) -> Detector:
         precision=settings.precision,
         input_size=settings.input_size,
         compile=settings.compile,
+        export_wait=export_wait,
     )
 
 

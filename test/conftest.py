@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 settings.register_profile('untimed', deadline=None)
 settings.load_profile('untimed')
 
+# Exports take minutes; the tests of `auto` ask for them.
+os.environ.setdefault('MASKOMALY_AUTO_BACKEND', 'transformers')
+
 # A shell that runs us in the background lets us, and the programs under test, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

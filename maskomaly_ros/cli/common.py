@@ -62,13 +62,21 @@ STDOUT = Path('-')
 LINE_SECONDS = 60.0  # between lines of progress where there is no terminal
 
 
-def load(checkpoint: str, device: str, precision: str, input_size: str | None) -> Network:
+def load(
+    checkpoint: str,
+    device: str,
+    precision: str,
+    input_size: str | None,
+    backend: str = 'auto',
+) -> Network:
     """Load a network for the options of a command, with something to look at meanwhile."""
     size = parse_size(input_size) if input_size else None
     from maskomaly_ros.networks import load_network
 
     with ERR.status(f'loading {checkpoint}'):
-        return load_network(checkpoint, device=device, precision=precision, input_size=size)
+        return load_network(
+            checkpoint, backend=backend, device=device, precision=precision, input_size=size
+        )
 
 
 def networks_of(
@@ -112,6 +120,7 @@ def given_parameters(
     device: str | None,
     precision: str | None,
     input_size: str | None,
+    backend: str | None = None,
 ) -> dict[str, Any]:
     """Return the parameters of a file, and what options say instead."""
     from maskomaly_ros.parameters import read_parameters
@@ -122,6 +131,7 @@ def given_parameters(
         'queries_file': str(queries) if queries else None,
         'device': device,
         'precision': precision,
+        'backend': backend,
     }
     if input_size:
         size = parse_size(input_size)

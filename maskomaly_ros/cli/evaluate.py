@@ -95,6 +95,7 @@ def evaluate(
     cache: options.Cache = None,
     device: options.Device = 'auto',
     precision: options.Precision = 'float32',
+    backend: options.Backend = 'auto',
     input_size: options.Size = None,
     json_file: options.Json = None,
     report: Annotated[
@@ -147,7 +148,7 @@ def evaluate(
     chosen: list[str] = []
     network, known = None, Queries(checkpoint='none')
     if methods != 'none':
-        network = load(checkpoint, device, precision, input_size)
+        network = load(checkpoint, device, precision, input_size, backend)
         known = find_queries(network, queries)
         parameters = known.scoring_parameters()
         check_queries(network, parameters)

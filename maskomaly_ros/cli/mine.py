@@ -83,6 +83,7 @@ def mine(
     queries: options.OtherQueries = None,
     device: options.OtherDevice = None,
     precision: options.OtherPrecision = None,
+    backend: options.OtherBackend = None,
     input_size: options.Size = None,
     batch_size: options.BatchSize = 1,
     rate: options.ImageRate = None,
@@ -103,7 +104,9 @@ def mine(
     from maskomaly_ros.mining.mine import MineOptions
     from maskomaly_ros.mining.mine import mine as run
 
-    parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
+    parameters = given_parameters(
+        params, checkpoint, queries, device, precision, input_size, backend
+    )
     check_json(json_file)
     chosen = MineOptions(
         parameters=parameters,

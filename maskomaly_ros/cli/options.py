@@ -36,6 +36,13 @@ Checkpoint = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help='auto, cpu, cuda or cuda:N.')]
+Backend = Annotated[
+    str,
+    typer.Option(
+        help='What runs it: transformers, onnxruntime, openvino, tensorrt, detectron2, or '
+        'auto for the fastest that is installed.'
+    ),
+]
 Precision = Annotated[str, typer.Option(help='float32, float16 or bfloat16.')]
 # Of the commands that take a parameter file, in which all of these may stand.
 Params = Annotated[
@@ -47,6 +54,9 @@ OtherCheckpoint = Annotated[
 ]
 OtherQueries = Annotated[MaybePath, typer.Option('--queries', help='Queries file.')]
 OtherDevice = Annotated[MaybeStr, typer.Option('--device', help='auto, cpu, cuda or cuda:N.')]
+OtherBackend = Annotated[
+    MaybeStr, typer.Option('--backend', help='What runs the network; default: the fastest.')
+]
 OtherPrecision = Annotated[
     MaybeStr, typer.Option('--precision', help='float32, float16 or bfloat16.')
 ]

@@ -94,6 +94,7 @@ def replay(
     queries: options.OtherQueries = None,
     device: options.OtherDevice = None,
     precision: options.OtherPrecision = None,
+    backend: options.OtherBackend = None,
     input_size: options.Size = None,
     batch_size: options.BatchSize = 1,
     rate: options.ImageRate = None,
@@ -119,7 +120,9 @@ def replay(
     from maskomaly_ros.replay.run import ReplayOptions
     from maskomaly_ros.replay.run import replay as run
 
-    parameters = given_parameters(params, checkpoint, queries, device, precision, input_size)
+    parameters = given_parameters(
+        params, checkpoint, queries, device, precision, input_size, backend
+    )
     check_json(json_file)
     chosen = ReplayOptions(
         outputs=_names(write),
@@ -207,7 +210,8 @@ def _print(summary: ReplaySummary, chosen: ReplayOptions) -> None:
         rate = summary.processed / summary.seconds
         say(
             f'{summary.processed} frames in {summary.seconds:.1f} s, {rate:.2f} frames/s; '
-            f'network busy {100 * summary.network_share:.1f} % of the time'
+            f'network busy {100 * summary.network_share:.1f} % of the time, run by '
+            f'{" and ".join(summary.backends)}'
         )
         table = Table('stage', box=box.SIMPLE_HEAD)
         table.add_column('ms a frame', justify='right')

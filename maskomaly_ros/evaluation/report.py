@@ -45,7 +45,7 @@ from maskomaly_ros.evaluation.metrics import IGNORE, Curve, ImageFigures
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.traffic import MAIN, FalseObstacles, OrdinaryShot, Traffic
 from maskomaly_ros.html import Cell, Column, Row
-from maskomaly_ros.networks import Network
+from maskomaly_ros.networks import Network, backends_used
 from maskomaly_ros.queries import Queries
 from maskomaly_ros.visualization import overlay
 
@@ -248,7 +248,7 @@ def network_facts(network: Network, queries: Queries) -> dict[str, str]:
         'checkpoint': network.name,
         'SHA-256 of the weights': network.sha256,
         'network input': f'{size.shortest} x {size.longest} pixels at most, {network.precision}, '
-        f'on {network.device}',
+        f'on {network.device}, run by {" and ".join(backends_used(network))}',
         'anomalous queries': ', '.join(map(str, parameters.anomalous_queries)) or 'none',
         'ground queries': ', '.join(map(str, parameters.ground_queries)) or 'none',
         'parameters': f'variant {parameters.variant}, T_mask {parameters.mask_threshold:g}, '

@@ -24,7 +24,7 @@ from maskomaly_ros.evaluation.evaluate import Evaluation
 from maskomaly_ros.evaluation.published import published
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.traffic import Traffic
-from maskomaly_ros.networks import Network
+from maskomaly_ros.networks import Network, backends_used
 from maskomaly_ros.queries import Queries
 
 
@@ -48,6 +48,7 @@ def summary(
         'checkpoint_sha256': network.sha256 if network else None,
         'input_size': asdict(network.input_size) if network else None,
         'precision': network.precision if network else None,
+        'backends': list(backends_used(network)) if network else None,
         'parameters': asdict(queries.scoring_parameters()),
         'obstacle_threshold': queries.obstacle_threshold if network else None,
         'ordinary': traffic.as_dict() if traffic else None,
@@ -62,7 +63,8 @@ def about(network: Network | None) -> str:
     size = network.input_size
     return (
         f'Checkpoint {network.name}, SHA-256 {network.sha256[:16]}…, network input '
-        f'{size.shortest}x{size.longest}, {network.precision}.'
+        f'{size.shortest}x{size.longest}, {network.precision}, run by '
+        f'{" and ".join(backends_used(network))}.'
     )
 
 

@@ -20,6 +20,7 @@ Hugging Face id.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -34,8 +35,20 @@ from maskomaly_ros.networks.devices import select_device
 from maskomaly_ros.networks.prediction import MaskPrediction
 from maskomaly_ros.networks.preprocessing import InputForm, InputSize
 
-__all__ = ['BACKENDS', 'InputSize', 'MaskPrediction', 'Network', 'load_network']
+__all__ = [
+    'BACKENDS',
+    'EXPORT_WAIT',
+    'InputSize',
+    'MaskPrediction',
+    'Network',
+    'backend_in_words',
+    'backends_used',
+    'load_network',
+]
 
+_LOG = logging.getLogger(__name__)
+EXPORT_WAIT = 120.0
+"""Seconds that the first frame of a size waits for an export where results are kept."""
 BACKENDS = ('auto', 'transformers', 'onnxruntime', 'openvino', 'tensorrt', 'detectron2')
 
 
@@ -51,6 +64,8 @@ class Network(Protocol):
         class_names: the C inlier classes.
         source_sha256: hash of the weights that these were converted from, if they were: what was
             found out about those holds for these.
+        backend: what runs it now, of `BACKENDS`.
+        backend_reason: why, where `auto` chose it.
         input_size: what frames are resized to.
         input_form: how frames become the input.
 
@@ -59,6 +74,8 @@ class Network(Protocol):
     name: str
     sha256: str
     source_sha256: str | None
+    backend: str
+    backend_reason: str
     device: torch.device
     precision: str
     num_queries: int
@@ -88,6 +105,7 @@ def load_network(
     input_size: InputSize | None = None,
     config: str | Path | None = None,
     compile: bool = False,
+    export_wait: float = EXPORT_WAIT,
 ) -> Network:
     """Load a mask network.
 
@@ -101,7 +119,9 @@ def load_network(
             `tensorrt` (CUDA; the one of ONNX Runtime). These three take an `.onnx` file, or
             export any other checkpoint into the cache, once for each size of the network input.
             `detectron2` is the official code, for official files, where that is installed.
-            `auto` is onnxruntime for an `.onnx` file and transformers for all others.
+            `auto` is onnxruntime for an `.onnx` file; for others transformers on CUDA, and on a
+            CPU the fastest of openvino and onnxruntime that is installed and, exported, computes
+            what transformers does, else that; see `automatic`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: `float32`, or `float16` / `bfloat16` for mixed precision, where the backend has
             it.
@@ -111,6 +131,9 @@ def load_network(
         compile: let torch compile the network (backend transformers), for each size and number
             of frames when it first occurs or at `warm_up`. This takes minutes, and is worth it
             on CUDA.
+        export_wait: seconds that `auto` lets the first frame of a size wait for an export, once
+            on a machine; it then stays with torch. 0 never waits: results come from torch until
+            the export is ready, and from there on from the faster runtime.
 
     Raises:
         MaskomalyError: an argument is unknown, the checkpoint cannot be found, downloaded or
@@ -121,7 +144,8 @@ def load_network(
         raise MaskomalyError(f'backend {backend!r} is unknown; use one of {", ".join(BACKENDS)}')
     path = Path(checkpoint).expanduser()
     exported = path.suffix == '.onnx' and path.is_file()
-    if backend == 'auto':
+    is_automatic = backend == 'auto'
+    if is_automatic:
         backend = 'onnxruntime' if exported else 'transformers'
     selected = select_device('cpu' if (backend, device) == ('openvino', 'auto') else device)
     if compile and backend != 'transformers':
@@ -145,6 +169,34 @@ def load_network(
         from maskomaly_ros.networks.detectron2_network import Detectron2Network
 
         return Detectron2Network(source, selected, precision, input_size)
+    reason = ''
+    if is_automatic and selected.type == 'cpu' and not compile:
+        from maskomaly_ros.networks.automatic import AutomaticNetwork, choose
+
+        choice = choose(source.weights, precision)
+        if choice.runtimes:
+            origin = str(checkpoint), str(config) if config is not None else None
+            return AutomaticNetwork(
+                source, origin, choice.runtimes, precision, input_size, export_wait
+            )
+        reason = choice.reason
     from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
-    return TransformersNetwork(source, selected, precision, input_size, compile)
+    network = TransformersNetwork(source, selected, precision, input_size, compile)
+    if reason:
+        network.backend_reason = reason
+        _LOG.info('backend auto: torch (transformers), because %s', reason)
+    return network
+
+
+def backends_used(network: Network) -> tuple[str, ...]:
+    """Return what has run a network so far: one name, but where `auto` changed midway."""
+    used = getattr(network, 'backends_used', None)
+    return tuple(used) if used else (getattr(network, 'backend', 'unknown'),)
+
+
+def backend_in_words(network: Network) -> str:
+    """Return what runs a network and why, for people."""
+    name = getattr(network, 'backend', 'unknown')
+    reason = getattr(network, 'backend_reason', '')
+    return f'{name}: {reason}' if reason else name

@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.preprocessing import LONGEST_SIDE, InputForm, InputSize
 
@@ -73,6 +71,8 @@ class Architecture:
         return self._find(self.config_name)
 
     def _find(self, name: str) -> Any:
+        import transformers  # late, as it takes a second, and not every program needs a model
+
         found = getattr(transformers, name, None)
         if found is None:
             raise MaskomalyError(

@@ -56,6 +56,8 @@ class PixelNetwork(ABC):
     name: str
     sha256: str
     source_sha256: str | None = None
+    backend: str
+    backend_reason: str = ''
     device: torch.device
     precision: str
     num_queries: int
@@ -88,6 +90,11 @@ class PixelNetwork(ABC):
         """What frames are resized to."""
         return self.input_form.size
 
+    @property
+    def usual_frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames to expect where nobody says: they fill the input."""
+        return self.input_size.usual
+
     def predict(self, frames: Sequence[NDArray[np.uint8]]) -> MaskPrediction:
         """Predict the masks of frames, RGB uint8 [H, W, 3], all of one size.
 
@@ -119,15 +126,14 @@ class PixelNetwork(ABC):
         Afterwards a batch of that many frames of that size takes no longer than any later one.
 
         Args:
-            frame_size: height and width of the camera frames; None takes those that fill the
-                input, the longest side across.
+            frame_size: height and width of the camera frames; None takes `usual_frame_size`.
             batch: frames a batch.
 
         Raises:
             MaskomalyError: as `predict`.
 
         """
-        height, width = frame_size or self.input_size.usual
+        height, width = frame_size or self.usual_frame_size
         blank = np.full((height, width, 3), 127, np.uint8)
         for _ in range(_WARM_UP_CALLS if self.device.type == 'cuda' else 1):
             self.predict([blank] * batch)

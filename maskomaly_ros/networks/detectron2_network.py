@@ -71,6 +71,7 @@ class Detectron2Network(PixelNetwork):
                 f'backend detectron2 takes official .pkl and .pth files; {checkpoint.path} is in '
                 'the form of transformers, which is the backend for it'
             )
+        self.backend = 'detectron2'
         self._autocast_dtype = autocast_dtype(precision, device)
         if self._autocast_dtype is not None and device.type == 'cpu':
             raise MaskomalyError(

@@ -59,5 +59,9 @@ class ExportingNetwork(OnnxNetwork):
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         height, width = pixels.shape[-2:]
         if not self._batch(height, width):
-            self._open(export_to_cache(self._checkpoint, self.input_size, (1, height, width)))
+            self._open(
+                export_to_cache(
+                    self._checkpoint, self.input_size, (1, height, width), (self._runtime,)
+                )
+            )
         return super()._forward(pixels)

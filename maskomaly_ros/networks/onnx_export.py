@@ -16,14 +16,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -38,6 +36,7 @@ from maskomaly_ros.networks.checkpoints import (
     CheckpointFolder,
     find_checkpoint,
 )
+from maskomaly_ros.networks.export_cache import PART, ExportCache, versions
 from maskomaly_ros.networks.exported_file import (
     INPUT_NAME,
     METADATA_KEY,
@@ -47,8 +46,7 @@ from maskomaly_ros.networks.exported_file import (
     probe_pixels,
     sample,
 )
-from maskomaly_ros.networks.known import user_cache
-from maskomaly_ros.networks.onnx_network import OnnxNetwork
+from maskomaly_ros.networks.onnx_network import OnnxNetwork, UnfitError
 from maskomaly_ros.networks.preprocessing import (
     PIXEL_MEAN,
     PIXEL_STD,
@@ -127,7 +125,7 @@ def export(
     number, height, width = form.shape(*shown)
     stretched = [np.asarray(cv2.resize(f, form.resized(*shown)[::-1]), np.uint8) for f in frames]
     return _export(
-        network, out, (batch * number, height, width), runtime, device, precision, stretched
+        network, out, (batch * number, height, width), (runtime,), device, precision, stretched
     )
 
 
@@ -135,49 +133,77 @@ def export_to_cache(
     checkpoint: CheckpointFolder | CheckpointFile,
     input_size: InputSize,
     shape: tuple[int, int, int],
+    runtimes: Sequence[str] = ('onnxruntime',),
 ) -> Path:
-    """Return the exported form of a checkpoint from the cache, exporting it if need be."""
-    versions = hashlib.sha256(repr(sorted(_versions().items())).encode()).hexdigest()[:8]
-    file = (
-        user_cache()
-        / 'exported'
-        / (
-            f'{checkpoint.name}-{checkpoint.sha256[:16]}-{"x".join(map(str, shape))}-'
-            f'{input_size.shortest}x{input_size.longest}-{versions}.onnx'
-        )
-    )
-    if not file.is_file():
-        _LOG.info(
-            'exporting %s for inputs of %dx%d; this takes minutes, once, and is kept as %s',
-            checkpoint.name,
-            shape[2],
-            shape[1],
-            file,
-        )
-        network = TransformersNetwork(checkpoint, _CPU, input_size=input_size)
-        _export(network, file, shape, 'onnxruntime', _CPU, 'float32', ())
+    """Return the exported form of a checkpoint from the cache, exporting it if need be.
+
+    Processes that need the same one at once wait for the first of them. What makes an export
+    impossible is noted in the cache.
+
+    Args:
+        checkpoint: the checkpoint.
+        input_size: what frames are resized to.
+        shape: batch, height and width of the input.
+        runtimes: one of these has to compute what torch does; they are tried in turn.
+
+    Raises:
+        MaskomalyError: it cannot be exported or written, or no runtime agrees with torch.
+
+    """
+    cache = ExportCache(checkpoint)
+    file = cache.file(input_size, shape)
+    if file.is_file():
+        return file
+    try:
+        with cache.locked(file):
+            if file.is_file():
+                return file
+            _LOG.info(
+                'exporting %s for inputs of %dx%d; this takes minutes, once, and is kept as %s',
+                checkpoint.name,
+                shape[2],
+                shape[1],
+                file,
+            )
+            network = TransformersNetwork(checkpoint, _CPU, input_size=input_size)
+            _export(network, file, shape, runtimes, _CPU, 'float32', ())
+    except UnfitError as error:
+        cache.write_refusal(file, str(error))
+        raise
+    except OSError as error:
+        raise _cannot_write(file, error) from error
     return file
+
+
+def _cannot_write(file: Path, error: OSError) -> MaskomalyError:
+    return MaskomalyError(f'cannot write {file}: {error.strerror or error}')
 
 
 def _export(
     network: TransformersNetwork,
     out: Path,
     shape: tuple[int, int, int],
-    runtime: str,
+    runtimes: Sequence[str],
     device: torch.device,
     precision: str,
     frames: Sequence[NDArray[np.uint8]],
 ) -> Export:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.export-', dir=out.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=f'{PART}{out.stem}-', dir=out.parent) as folder:
             file = Path(folder) / out.name
             _write(network, file, shape)
-            exported = OnnxNetwork(file, runtime, device, precision)
-            agreement = _check(exported, network, shape, frames)
+            for runtime in runtimes:
+                try:
+                    exported = OnnxNetwork(file, runtime, device, precision)
+                    agreement = _check(exported, network, shape, frames)
+                    break
+                except MaskomalyError:
+                    if runtime == runtimes[-1]:
+                        raise
             file.replace(out)  # whole or not at all
     except OSError as error:
-        raise MaskomalyError(f'cannot write {out}: {error.strerror or error}') from error
+        raise _cannot_write(out, error) from error
     return Export(out, shape, agreement)
 
 
@@ -199,7 +225,7 @@ def _check(
         found = compare(exported.predict(group), network.predict(group))
         violations = found.violations(exported.precision)
         if violations:
-            raise MaskomalyError(
+            raise UnfitError(
                 f'the exported network disagrees with torch: {"; ".join(violations)}. It was not '
                 'written; try other versions of torch and of the runtime, and report this'
             )
@@ -227,7 +253,7 @@ def _write(network: TransformersNetwork, file: Path, shape: tuple[int, int, int]
         input_size=(network.input_size.shortest, network.input_size.longest),
         num_queries=network.num_queries,
         class_names=network.class_names,
-        made_with=_versions(),
+        made_with=versions(),
         reference=pack(reference),
         square=network.input_form.square,
         source_sha256=network.source_sha256,
@@ -246,22 +272,10 @@ def _write(network: TransformersNetwork, file: Path, shape: tuple[int, int, int]
             assert program is not None
             program.model.metadata_props[METADATA_KEY] = description.to_json()
             program.save(file, external_data=False)
-    except OSError:
+    except (OSError, MemoryError):
         raise
     except Exception as error:  # the exporter's own exceptions are no public names
-        raise MaskomalyError(f'{network.name} cannot be exported: {error}') from error
-
-
-def _versions() -> dict[str, str]:
-    """Return what decides what an exported file holds."""
-    packages = ('maskomaly_ros', 'torch', 'transformers', 'onnx', 'onnxscript')
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        raise UnfitError(f'{network.name} cannot be exported: {error}') from error
 
 
 @contextmanager

@@ -51,6 +51,11 @@ _PRECISIONS = {
 _DEVICES = {'onnxruntime': ('cpu', 'cuda'), 'tensorrt': ('cuda',), 'openvino': ('cpu',)}
 RUNTIMES = tuple(_PRECISIONS)
 
+
+class UnfitError(MaskomalyError):
+    """These versions of the libraries cannot run the network as torch does, however often."""
+
+
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -98,8 +103,12 @@ class OnnxNetwork(PixelNetwork):
     def _choose(self, runtime: str, device: torch.device, precision: str) -> None:
         """Take a runtime; raises MaskomalyError where it cannot do what is asked for."""
         _check_choice(runtime, device, precision)
-        self._runtime = runtime
+        self._runtime = self.backend = runtime
         self._runs: dict[tuple[int, int, int], Run] = {}
+
+    def is_of(self, sha256: str, shape: tuple[int, int, int]) -> bool:
+        """Return whether it is that of these weights, for inputs of this batch and size."""
+        return self.sha256 == sha256 and shape in self._runs
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         batch, _, height, width = pixels.shape
@@ -140,12 +149,17 @@ class OnnxNetwork(PixelNetwork):
         actual = sample(*run(probe_pixels(known.shape).to(self.device)))
         violations = compare(actual, unpack(known.reference)).violations(self.precision)
         if violations:
-            raise MaskomalyError(
+            raise UnfitError(
                 f'{self._runtime} computes wrong results from {file} on {self.device} in '
                 f'{self.precision}: {"; ".join(violations)}. Use another backend or precision'
             )
         self._runs[known.shape] = run
         return known
+
+
+def precisions(runtime: str) -> tuple[str, ...]:
+    """Return what a runtime computes in."""
+    return _PRECISIONS[runtime]
 
 
 def _check_choice(runtime: str, device: torch.device, precision: str) -> None:

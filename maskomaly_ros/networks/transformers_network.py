@@ -80,6 +80,7 @@ class TransformersNetwork(PixelNetwork):
         input_size: InputSize | None = None,
         compile: bool = False,
     ) -> None:
+        self.backend = 'transformers'
         self._autocast_dtype = autocast_dtype(precision, device)
         if compile:  # loading a network takes longer than looking for a compiler
             check_compiler(device)

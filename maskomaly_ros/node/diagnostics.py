@@ -33,6 +33,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 
 from maskomaly_ros.detector import Detector
+from maskomaly_ros.networks import Network, backend_in_words
 from maskomaly_ros.node.gpu import Gpu
 from maskomaly_ros.node.health import Condition, Limits, conditions
 from maskomaly_ros.node.status import PERIOD, key_values, resident_bytes
@@ -63,6 +64,7 @@ class Diagnostics:
         self._prefix = node.get_fully_qualified_name().lstrip('/')
         self._cameras: tuple[Camera, ...] = ()
         self._fixed: dict[str, object] = {}
+        self._network: Network | None = None
         self._gpu: Gpu | None = None
         self.worker: Callable[[], WorkerState] = WorkerState
         self.problem = ''
@@ -81,7 +83,7 @@ class Diagnostics:
             cameras: of the node.
 
         """
-        network = detector.network
+        network = self._network = detector.network
         file = Path(queries_file) if queries_file else bundled_queries_file(network.name)
         self._cameras = tuple(cameras)
         self._gpu = Gpu(network.device)
@@ -99,6 +101,7 @@ class Diagnostics:
         """Report on nothing but the phase."""
         self._cameras = ()
         self._gpu = None
+        self._network = None
         self._fixed = {}
         self.worker = WorkerState
 
@@ -114,6 +117,8 @@ class Diagnostics:
     def _network_status(self, phase: str) -> DiagnosticStatus:
         worker = self.worker()
         values = {**self._fixed, 'memory (MB)': f'{resident_bytes() / 1e6:.0f}'}
+        if self._network is not None:  # a faster one may have come since
+            values['backend'] = backend_in_words(self._network)
         if self._gpu is not None:
             values |= self._gpu.values()
             busy = 0.0 if worker.busy_since is None else time.monotonic() - worker.busy_since

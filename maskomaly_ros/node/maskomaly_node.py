@@ -235,6 +235,7 @@ class MaskomalyNode(LifecycleNode):
         return True
 
     def _configure(self) -> None:
+        from maskomaly_ros.networks import backend_in_words
         from maskomaly_ros.node.calibration import Calibration
         from maskomaly_ros.node.camera import CameraStream
         from maskomaly_ros.node.ground import CameraGround
@@ -266,7 +267,8 @@ class MaskomalyNode(LifecycleNode):
         network = detector.network
         self.get_logger().info(
             f'checkpoint {network.name} (sha256 {network.sha256:.12}) on {network.device}, '
-            f'{network.precision}, {network.num_queries} queries'
+            f'{network.precision}, {network.num_queries} queries, '
+            f'backend {backend_in_words(network)}'
         )
         if missing := self._cameras[0].outputs.missing:
             listing = ', '.join(f'{name} ({package})' for name, package in missing.items())
@@ -395,7 +397,7 @@ def _warm_up(detector: Detector, load: LoadSettings, cameras: int) -> None:
 def _load_from_checkpoint(load: LoadSettings) -> Detector:
     from maskomaly_ros.parameters import load_detector
 
-    return load_detector(load)
+    return load_detector(load, export_wait=0.0)  # a camera does not wait either
 
 
 class RosLogHandler(logging.Handler):

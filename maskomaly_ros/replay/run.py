@@ -36,6 +36,7 @@ from maskomaly_ros.detector import Detector
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import EVERY_CAMERA, Source, SourceFrame
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.networks import backends_used
 from maskomaly_ros.parameters import configure, load_detector, load_settings, with_defaults
 from maskomaly_ros.replay import outputs as writing
 from maskomaly_ros.replay.flow import Busy, Channel
@@ -226,6 +227,7 @@ def _go_on(
         seconds=seconds,
         busy=dict(busy.seconds),
         finishing=time.perf_counter() - finishing,
+        backends=backends_used(detector.network),
     )
 
 

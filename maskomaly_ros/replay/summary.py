@@ -41,6 +41,7 @@ class ReplaySummary:
         seconds: this call took for them, from the first read to the last write.
         busy: seconds of these that each stage worked: reading, network, and each output.
         finishing: seconds for joining videos, tables and the page.
+        backends: what ran the network in this call.
 
     """
 
@@ -54,6 +55,7 @@ class ReplaySummary:
     seconds: float = 0.0
     busy: Mapping[str, float] = field(default_factory=dict)
     finishing: float = 0.0
+    backends: tuple[str, ...] = ()
 
     @property
     def network_share(self) -> float:

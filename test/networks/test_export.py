@@ -157,6 +157,19 @@ class TestExport:
             export(tiny_checkpoint, tmp_path / 'file' / 'x.onnx')
 
 
+def test_of_the_bundled_network(tmp_path: Path) -> None:
+    """Its backbone is our own, which no runtime has been tried with by others."""
+    pytest.importorskip('openvino', reason='OpenVINO is not installed')
+    exported = export('demo', tmp_path / 'demo.onnx', frame_size=(64, 64), frames=[frame(90, 90)])
+    assert exported.agreement.score_error_mean < 1e-4
+    image = frame(64, 64, 1)
+    expected = load_network('demo', backend='transformers', device='cpu').predict([image])
+    for backend in ('onnxruntime', 'openvino'):
+        network = load_network(exported.file, backend=backend, device='cpu')
+        assert network.sha256 == load_network('demo', device='cpu').sha256
+        assert not compare(network.predict([image]), expected).violations()
+
+
 class TestExportedFile:
     @pytest.mark.parametrize('backend', ['auto', 'onnxruntime', 'openvino'])
     def test_predicts_what_torch_does(
