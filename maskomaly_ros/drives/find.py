@@ -33,6 +33,10 @@ VIDEO_SUFFIXES = frozenset(('.avi', '.m4v', '.mkv', '.mov', '.mp4', '.mpeg', '.m
 _SUFFIXES = BAG_SUFFIXES | VIDEO_SUFFIXES
 # Folders that have one hold results of ours, not drives.
 _RESULTS = frozenset(('.mine', '.replay'))
+# Of the event recorder: what stands beside the bag of an event, and where bags are not whole.
+EVENT_FACTS = 'event.json'
+PARTIAL = '.partial'
+_METADATA = 'metadata.yaml'
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,20 @@ class Drive:
     Attributes:
         url: a local path, or a URL of fsspec.
         fingerprint: changes when the drive does.
+        name: of a recording of the event recorder, which is the same wherever it is copied to;
+            empty for any other drive.
 
     """
 
     url: str
     fingerprint: str
+    name: str = ''
 
     @property
     def key(self) -> str:
         """Name of its files."""
+        if self.name:
+            return f'{self.name}-{self.fingerprint}'
         name = re.sub(r'[^\w.-]+', '_', self.url.rpartition('::')[0] or self.url)
         return f'{name[-80:].strip("._")}-{short_hash(self.url)}'
 
@@ -82,7 +91,10 @@ def find_drives(sources: Iterable[str]) -> list[Drive]:
                     if place is None:
                         continue
                     url = _url(system, place, suffix)
-                    found.setdefault(url, Drive(url, _fingerprint(system, place)))
+                    name = _event_name(system, place)
+                    fingerprint = (_event_fingerprint if name else _fingerprint)(system, place)
+                    drive = Drive(url, fingerprint, name)
+                    found.setdefault(drive.key if name else url, drive)
         except MaskomalyError:
             raise
         except Exception as error:  # each file system has errors of its own
@@ -141,13 +153,33 @@ def _search(
         yield path
         return
     for entry in entries:
-        if entry['name'].rstrip('/') != path.rstrip('/'):
+        inner = entry['name'].rstrip('/')
+        if inner != path.rstrip('/') and inner.rpartition('/')[2] != PARTIAL:
             yield from _search(system, entry['name'].rstrip('/'), seen)
 
 
 def _suffix(name: str) -> str:
     path = Path(name)
     return Path(path.stem).suffix if path.suffix in PACKED_SUFFIXES else path.suffix.lower()
+
+
+def _event_name(system: Any, path: str) -> str:
+    """Return the name of a recording of the event recorder; empty where it is none."""
+    folder = path.rstrip('/')
+    files = (f'{folder}/{EVENT_FACTS}', f'{folder}/{_METADATA}')
+    is_event = system.isdir(path) and all(system.exists(file) for file in files)
+    return re.sub(r'[^\w.-]+', '_', folder.rpartition('/')[2])[:120] if is_event else ''
+
+
+def _event_fingerprint(system: Any, path: str) -> str:
+    """Return what changes when the bag does, and not when it is copied, pinned or counted."""
+    folder = path.rstrip('/')
+    sizes = [
+        (name.rpartition('/')[2], system.size(name))
+        for name in sorted(system.find(path))
+        if name.endswith('.mcap')
+    ]
+    return short_hash((sizes, bytes(system.cat_file(f'{folder}/{_METADATA}'))))
 
 
 def _fingerprint(system: Any, path: str) -> str:

@@ -31,10 +31,7 @@ from maskomaly_ros.parameters import with_defaults
 from maskomaly_ros.replay import tables
 
 FRAME_COLUMNS = {'bag': 'string', **tables.FRAME_COLUMNS}
-# `event` numbers those of one bag; `thumbnail` is a file, for the highest of all bags.
-EVENT_COLUMNS = {
-    'bag': 'string', 'event': 'int64', **tables.EVENT_COLUMNS, 'thumbnail': 'string'
-}  # fmt: skip
+EVENT_COLUMNS = tables.BAG_EVENT_COLUMNS  # `thumbnail` is there for the highest of all bags
 BAG_COLUMNS = {
     'bag': 'string',
     'status': 'string',

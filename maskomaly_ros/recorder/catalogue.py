@@ -27,14 +27,13 @@ whenever the process or the machine stops. The index is made from the recordings
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,15 +41,18 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 import maskomaly_ros
+from maskomaly_ros.drives.find import EVENT_FACTS as FACTS
+from maskomaly_ros.drives.find import PARTIAL as _PARTIAL
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.locks import held
 from maskomaly_ros.recorder.writing import complete, sync
 from maskomaly_ros.replay import tables
 from maskomaly_ros.replay.events import Event
 
 _LOG = logging.getLogger(__name__)
 
-FACTS, PICTURE, INDEX = 'event.json', 'event.jpg', 'events.parquet'
-_PIN, _PARTIAL, _SEEN, _LOCK = 'pinned', '.partial', 'seen_again.json', '.lock'
+PICTURE, INDEX = 'event.jpg', 'events.parquet'
+_PIN, _SEEN, _LOCK = 'pinned', 'seen_again.json', '.lock'
 _NAME = re.compile(r'[0-9A-Za-z][0-9A-Za-z_.-]{0,119}')
 _MOST_BYTES = 1 << 22  # of a file with facts
 
@@ -162,7 +164,7 @@ class Catalogue:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
         self._partial = self.folder / _PARTIAL
-        self._hold: int | None = None
+        self._hold: ExitStack | None = None
 
     def prepare(self) -> None:
         """Make the folder, take hold of it, and put in order what an interrupted process left.
@@ -175,7 +177,10 @@ class Catalogue:
         tables.import_pyarrow()
         try:
             self._partial.mkdir(parents=True, exist_ok=True)
-            self._take_hold()
+            if self._hold is None:  # or a second one takes what is under way for interrupted
+                hold = ExitStack()
+                hold.enter_context(held(self.folder / _LOCK, f'the folder {self.folder}'))
+                self._hold = hold
             for left in sorted(self._partial.iterdir()):
                 self._recover(left)
             self.write_index()
@@ -185,7 +190,7 @@ class Catalogue:
     def let_go(self) -> None:
         """Let another process record here."""
         if self._hold is not None:
-            os.close(self._hold)
+            self._hold.close()
         self._hold = None
 
     def recordings(self) -> list[Recording]:
@@ -360,22 +365,6 @@ class Catalogue:
         self._partial.mkdir(parents=True, exist_ok=True)
         tables.write_rows(temporary, tables.BAG_EVENT_COLUMNS, self._rows())
         temporary.replace(self.folder / INDEX)
-
-    def _take_hold(self) -> None:
-        """Keep others from recovering what is not interrupted but under way."""
-        if self._hold is not None:
-            return
-        descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise MaskomalyError(
-                f'another process records to {self.folder}; give each recorder its own folder'
-            ) from error
-        self._hold = descriptor
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for recording in self.recordings():

@@ -34,12 +34,12 @@ from datetime import datetime, timezone
 import numpy as np
 from numpy.typing import NDArray
 
+from maskomaly_ros.drives.find import EVENT_FACTS as FACTS
 from maskomaly_ros.errors import MaskomalyError, in_words
 from maskomaly_ros.node.health import stamp_of
 from maskomaly_ros.obstacles import Obstacle
 from maskomaly_ros.recorder import decoding
 from maskomaly_ros.recorder.catalogue import (
-    FACTS,
     PICTURE,
     Catalogue,
     Cause,

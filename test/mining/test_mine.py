@@ -391,3 +391,36 @@ def test_paths_of_parameters_mean_the_same_everywhere(
     assert _absolute(given) == {
         'checkpoint': 'demo', 'ego_regions': [str(tmp_path / 'ego.png'), '', '0,0 9,0 9,9']
     }  # fmt: skip
+
+
+def test_folder_of_the_event_recorder_is_a_source(
+    ray: Any, options: MineOptions, tmp_path: Path
+) -> None:
+    """What was mined is known wherever the folder lies, whatever is pinned or counted there."""
+    from recorder_fixtures import Vehicle
+
+    vehicle = Vehicle(tmp_path / 'vehicle')
+    recorder = vehicle.start()
+    for _ in range(2):
+        recorder.fire('service', 'asked for', vehicle.received_ns)
+        vehicle.drive(1.5)
+    recorder.fire('service', 'under way', vehicle.received_ns)
+    vehicle.drive(0.5)
+    names = [r.name for r in vehicle.catalogue.recordings()]
+    assert recorder.state.is_recording
+    out = tmp_path / 'out'
+    first = mine([str(vehicle.folder)], out, options)
+    assert first.is_complete, first.bags
+    assert [Path(bag.bag).name for bag in first.bags] == names
+    copy = tmp_path / 'archive' / 'car 7'
+    shutil.copytree(vehicle.folder, copy)
+    vehicle.catalogue.pin(names[0])
+    vehicle.catalogue.note_sighting(names[1], 5)
+    vehicle.drive(3.0)  # the third one becomes whole
+    again = mine([str(copy), str(vehicle.folder)], out, options)
+    assert (again.skipped, again.total) == (2, 3)
+    assert again.is_complete
+    tables = (read(out / 'events.parquet'), read(vehicle.folder / 'events.parquet'))
+    mined, recorded = ({tuple(row) for row in table} for table in tables)
+    assert mined == recorded  # the same columns
+    assert len(read(out / 'bags.parquet')) == 3

@@ -216,7 +216,7 @@ def test_one_recorder_a_folder(ros: Any, recorder: Any) -> None:
     recorder()
     other = recorder(start=False, arguments=('-r', '__node:=other'))
     assert not other.autostart()
-    assert 'another process records to' in other._diagnostics.problem
+    assert 'is in use by' in other._diagnostics.problem
 
 
 def test_diagnostics_say_how_it_is(ros: Any, recorder: Any) -> None:
