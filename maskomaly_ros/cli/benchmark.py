@@ -25,7 +25,16 @@ from rich import box
 from rich.table import Table
 
 from maskomaly_ros.cli import options
-from maskomaly_ros.cli.common import ERR, OUT, check_json, parse_pair, say, write, write_json
+from maskomaly_ros.cli.common import (
+    ERR,
+    OUT,
+    check_file,
+    check_json,
+    parse_pair,
+    say,
+    write,
+    write_json,
+)
 from maskomaly_ros.errors import MaskomalyError
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
@@ -88,6 +97,7 @@ def benchmark(
         say(f'{path}.json and .md')
         write_json(json_file, {'file': f'{path}.json', 'targets': targets})
         return
+    check_file(out)
     case = Case(
         checkpoint,
         parse_pair(frame_size, 'frame size', 'WIDTHxHEIGHT'),

@@ -520,6 +520,8 @@ def test_folder_in_place_of_a_file_is_refused_before_the_work(run, checkpoint, i
     for arguments in (
         ('calibrate', *common, '--out', tmp_path),
         ('evaluate', *common, '--json', tmp_path),
+        ('evaluate', *common, '--markdown', tmp_path),
+        ('benchmark', '--checkpoint', checkpoint, '--device', 'cpu', '--out', tmp_path),
     ):
         status, out, err = run(*arguments)
         assert (status, out) == (1, '')
