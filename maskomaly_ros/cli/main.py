@@ -116,7 +116,10 @@ def main() -> None:
     """Run the command line; the console script `maskomaly`."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
-    app(prog_name='maskomaly')
+    try:
+        app(prog_name='maskomaly')
+    except KeyboardInterrupt:  # before or after a command, which have ends of their own
+        sys.exit(INTERRUPTED)
 
 
 def _show_version(value: bool) -> None:

@@ -560,12 +560,18 @@ def test_ctrl_c_that_an_import_swallows_ends_the_program(tmp_path):
     assert python(code, 'generate', '--out', str(tmp_path / 'new')).returncode == 130
 
 
-def test_ctrl_c_has_status_130():
-    """A signal in the middle of a command ends it without traceback."""
+@pytest.mark.parametrize(
+    'where',
+    [
+        'from maskomaly_ros.scenes import scene; scene.generate_clip',  # in a command
+        'cli.app',  # before it
+    ],
+)
+def test_ctrl_c_has_status_130(where):
+    """A signal ends a command without traceback."""
     code = (
         'import os, signal; from maskomaly_ros.cli import main as cli;'
-        'from maskomaly_ros.scenes import scene as scenes;'
-        'scenes.generate_clip = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);'
+        f'{where} = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT);'
         'cli.main()'
     )
     result = python(code, 'generate', '--out', 'never-written')
