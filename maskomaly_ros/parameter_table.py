@@ -42,6 +42,7 @@ from maskomaly_ros.parameter_rows import row as _row
 from maskomaly_ros.refinement.temporal import FILTERS
 from maskomaly_ros.scores import SCORES
 from maskomaly_ros.scoring import Variant
+from maskomaly_ros.topics import DEFAULT_CAMERA
 
 if TYPE_CHECKING:  # which cannot read tuples
     from typing_extensions import Self
@@ -61,7 +62,7 @@ class NodeParameters(BaseModel):
 
     camera_topics: list[str] = _row(
         'Image topics; names that end in /compressed carry CompressedImage.',
-        ['/camera/image_raw'],
+        [DEFAULT_CAMERA],
     )
     checkpoint: Text = _row(
         'Network: demo, a Hugging Face id, or the path of a Mask2Former.',

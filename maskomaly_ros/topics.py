@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import hashlib
 
+# Where the node listens unless it is told otherwise, and where frames without a topic go.
+DEFAULT_CAMERA = '/camera/image_raw'
 COMPRESSED = '/compressed'
 _LONGEST_NAME = 160
 

@@ -116,9 +116,7 @@ def calibrate(
         ),
     ] = None,
     params: options.Params = None,
-    topic: Annotated[
-        options.MaybeStr, typer.Option(help='Camera topic of a bag; default: its first.')
-    ] = None,
+    topic: options.OneTopic = None,
     rate: options.ImageRate = None,
     minimum_obstacle_area: Annotated[
         options.MaybeInt,

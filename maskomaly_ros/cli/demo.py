@@ -36,9 +36,7 @@ def demo(
         typer.Option(help='A video, a folder of images or a rosbag; default: a generated clip.'),
     ] = None,
     checkpoint: options.Checkpoint = 'demo',
-    topic: Annotated[
-        options.MaybeStr, typer.Option(help='Image topic of the rosbag; default: its first.')
-    ] = None,
+    topic: options.OneTopic = None,
     frames: Annotated[
         options.MaybeInt, typer.Option(min=1, help='Frames to publish at most.')
     ] = None,

@@ -68,6 +68,9 @@ Topics = Annotated[
         'camera.',
     ),
 ]
+OneTopic = Annotated[
+    MaybeStr, typer.Option('--topic', help='Camera topic of a bag; default: its first.')
+]
 BatchSize = Annotated[
     int, typer.Option('--batch-size', min=1, help='Frames in one run of the network.')
 ]

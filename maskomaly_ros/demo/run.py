@@ -49,8 +49,9 @@ from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.rig.processes import Child, ChildProcesses, ros_environment
 from maskomaly_ros.scenes.scene import Scene
+from maskomaly_ros.topics import DEFAULT_CAMERA
 
-CAMERA = '/camera/image_raw'
+CAMERA = DEFAULT_CAMERA
 SIZE = (640, 360)
 CLIP_FRAMES = 180
 MOST_FRAMES = 600

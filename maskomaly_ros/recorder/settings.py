@@ -35,7 +35,7 @@ from maskomaly_ros.parameter_rows import (
     row,
     rows_of,
 )
-from maskomaly_ros.topics import absolute_topic, camera_info_topic, outputs_of
+from maskomaly_ros.topics import DEFAULT_CAMERA, absolute_topic, camera_info_topic, outputs_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,7 +54,7 @@ class RecorderParameters(BaseModel):
 
     camera_topics: list[str] = row(
         'Image topics whose obstacles are followed, as those of maskomaly_node.',
-        ['/camera/image_raw'],
+        [DEFAULT_CAMERA],
     )
     topics: list[str] = row(
         'Topics to record: names, or patterns with * and ?. For each camera, {camera} is its '

@@ -50,7 +50,7 @@ from maskomaly_ros.replay.reading import Reader
 from maskomaly_ros.replay.refinements import Refinements
 from maskomaly_ros.replay.summary import ReplaySummary, summarize
 from maskomaly_ros.replay.writing import Writer
-from maskomaly_ros.topics import absolute_topic, outputs_of
+from maskomaly_ros.topics import DEFAULT_CAMERA, absolute_topic, outputs_of
 
 __all__ = ['OUTPUTS', 'ReplayOptions', 'ReplaySummary', 'open_drive', 'read_journal', 'replay']
 
@@ -134,7 +134,7 @@ def open_drive(source: str | Path, options: ReplayOptions) -> Source:
 def _cameras(source: Source, topics: Sequence[str]) -> dict[str, float]:
     """Return the rate of each camera; results of two must not collide."""
     if not source.is_bag:
-        return {absolute_topic(topics[0]) if topics else '/camera/image_raw': source.rate}
+        return {absolute_topic(topics[0]) if topics else DEFAULT_CAMERA: source.rate}
     taken: dict[str, str] = {}
     for topic in source.topics:
         outputs = outputs_of(topic)

@@ -47,6 +47,7 @@ from maskomaly_ros.drives.source import Source, SourceFrame, fit_within
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node.messages import jpeg_message, picture_message
 from maskomaly_ros.rig.events import emit, stop_on_signal
+from maskomaly_ros.topics import DEFAULT_CAMERA
 
 _LOG = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'source', help='video, folder of images or rosbag; generated[:SEED] for a generated scene'
     )
-    parser.add_argument('--topic', default='/camera/image_raw', help='topic to publish')
+    parser.add_argument('--topic', default=DEFAULT_CAMERA, help='topic to publish')
     parser.add_argument('--source-topic', help='image topic of the bag; default: its first')
     parser.add_argument(
         '--source-rate', type=float, metavar='HZ', help='frames a second of a folder of images'
