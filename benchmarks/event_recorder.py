@@ -176,7 +176,7 @@ def measure(arguments: argparse.Namespace, processes: ChildProcesses) -> dict[st
     report['recording: cores'] = round((recorder.cpu() - before) / seconds, 3)
     report['recording: memory (MB)'] = round(recorder.memory())
     processes.stop(cameras, 10.0)
-    sent = {}
+    sent: dict[str, Any] = {}
     while not sent.get('status') and (found := processes.next_event(20.0)):
         sent = found[1] if found[0] is cameras else sent
         if sent.get('event') == 'sent':
