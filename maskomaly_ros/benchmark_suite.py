@@ -275,7 +275,7 @@ def measure(
             config = DetectorConfig(queries.scoring_parameters(), queries.obstacle_threshold)
         scene = Scene(0, (height, width))
         frames = [scene.render(0.5 * i).image for i in range(8)]
-        load_plain = partial(load_network, checkpoint, **options)
+        load_plain = partial(load_network, checkpoint, backend='transformers', **options)
         return benchmark(Detector(network, config), load_plain, frames, settings)
 
 

@@ -108,8 +108,8 @@ def clip_overflow(score: NDArray[np.float16]) -> RoundedScores:
 
 def stored_scores(score: Tensor) -> RoundedScores:
     """Return a score map as it is stored and measured: rounded to float16."""
-    with np.errstate(over='ignore'):  # what becomes infinite is told
-        return clip_overflow(score.cpu().numpy().astype(np.float16))
+    # torch rounds as NumPy does, which is many times slower where scores are near 0.
+    return clip_overflow(score.half().cpu().numpy())
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -472,6 +473,24 @@ def test_scores_that_float16_cannot_hold_are_clipped_and_counted():
     unchanged = metrics.round_scores(np.float32([[np.nan, np.inf, 0.5]]))
     assert np.array_equal(unchanged.scores, np.float16([[np.nan, np.inf, 0.5]]), equal_nan=True)
     assert unchanged.clipped == 0
+
+
+def test_stored_scores_are_rounded_as_numpy_does():
+    """Every float16, what lies midway between two, and the neighbours of that on both sides."""
+    exact = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    midway = (exact[:-1] + exact[1:]) / 2
+    around = [np.nextafter(midway, np.float32(end)) for end in (0, np.inf)]
+    special = np.float32([1e-45, 1e-40, 65519.996, 65504.0])
+    values = np.concatenate([exact, midway, *around, special])
+    for part in (values, -values, values[5:], values[::7]):
+        stored = metrics.stored_scores(torch.from_numpy(part.copy()))
+        assert np.array_equal(
+            stored.scores.view(np.uint16), part.astype(np.float16).view(np.uint16)
+        )
+        assert stored.clipped == 0
+    beyond = metrics.stored_scores(torch.tensor([65520.0, -1e30, float('nan')]))
+    assert beyond.clipped == 2
+    assert np.array_equal(beyond.scores, np.float16([65504, -65504, np.nan]), equal_nan=True)
 
 
 def test_scores_that_become_equal_are_told():
