@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.queries import Queries, bundled_queries, read_queries, write_queries
+from maskomaly_ros.scores import SCORES, default_scores
 from maskomaly_ros.scoring import ScoringParameters, Variant
 from maskomaly_ros.share import share_directory
 
@@ -110,6 +111,19 @@ def test_bundled_files_are_valid() -> None:
         queries = read_queries(file)
         assert bundled_queries(file.stem) == queries
         assert queries.provenance, f'{file} does not say where it comes from'
+
+
+def test_the_node_can_take_every_score_of_the_bundled_checkpoint() -> None:
+    """Written by: maskomaly calibrate-scores --ordinary … --out config/queries/demo.yaml."""
+    queries = bundled_queries('demo')
+    assert queries is not None
+    names = set(default_scores(queries.scoring_parameters())) - {'maskomaly'}
+    assert set(queries.scores) >= names
+    for name in names:
+        known = queries.scores[name]
+        assert SCORES[name].bounded or known.raw, name
+        assert 0 < known.obstacle_threshold < 1, name
+    assert queries.scores['sml'].statistics is not None
 
 
 def test_an_unknown_checkpoint_has_no_bundled_file() -> None:

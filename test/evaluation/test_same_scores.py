@@ -46,7 +46,7 @@ PICTURES = (
 
 @pytest.fixture(scope='module')
 def network() -> Network:
-    return load_network('demo', device='cpu')
+    return load_network('demo', device='cpu', backend='transformers')
 
 
 @pytest.fixture(scope='module')
