@@ -32,11 +32,13 @@ class Announced:
     Attributes:
         counts: messages by topic and type.
         missing: names of files that belong to it and are not there.
+        files: messages by name of the file.
 
     """
 
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    files: dict[str, int] = field(default_factory=dict)
 
 
 def read_announced(path: Path, files: Iterable[Path]) -> Announced:
@@ -54,11 +56,20 @@ def read_announced(path: Path, files: Iterable[Path]) -> Announced:
         counts: dict[tuple[str, str], int] = {}
         for topic in information['topics_with_message_count']:
             metadata, count = topic['topic_metadata'], topic['message_count']
-            if isinstance(count, int) and 0 < count < 2**40:
+            if _is_count(count):
                 counts[str(metadata['name']), str(metadata['type'])] = count
+        files = {
+            PurePath(part['path']).name: part['message_count']
+            for part in information.get('files') or ()
+            if _is_count(part['message_count'])
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return Announced({}, _gaps(files))
-    return Announced(counts, tuple(n for n in names if not (path / n).exists()))
+    return Announced(counts, tuple(n for n in names if not (path / n).exists()), files)
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and 0 < number < 2**40
 
 
 def _gaps(files: Iterable[Path]) -> tuple[str, ...]:

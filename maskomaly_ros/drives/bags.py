@@ -218,8 +218,8 @@ class BagSource(Source):
     def _compare(self) -> None:
         """Report what the bag announces, and what is neither read nor named so far."""
         lost = len(self) - self._index - self._named
-        missing = ', '.join(self._missing)
-        verb = 'are' if len(self._missing) > 1 else 'is'
+        missing = ', '.join(self._announced.missing)
+        verb = 'are' if len(self._announced.missing) > 1 else 'is'
         if lost <= 0 and not missing:
             return
         reason = (
@@ -297,7 +297,7 @@ class BagSource(Source):
         known = {key: Counter(times) for key, times in delivered.items()}
         delivered.clear()
         try:
-            with SalvagedBag(self._files) as rest:
+            with SalvagedBag(self._files, self._announced) as rest:
                 for connection, received_ns, data in self._salvaged(rest, connections):
                     times = known[connection.topic, connection.msgtype]
                     if times[received_ns] > 0:
@@ -353,8 +353,7 @@ class BagSource(Source):
                 f'reading the bag {self.path} needs rosbags: pip install rosbags'
             ) from error
         self._files = storage_files(files)
-        announced = read_announced(self.path, self._files)
-        self._missing = announced.missing
+        self._announced = read_announced(self.path, self._files)
         try:
             # Recordings from before Iron carry no message definitions.
             store = get_typestore(Stores.ROS2_HUMBLE)
@@ -365,7 +364,7 @@ class BagSource(Source):
         else:
             return reader
         try:
-            salvaged = SalvagedBag(self._files, announced.counts)
+            salvaged = SalvagedBag(self._files, self._announced)
             salvaged.open()
         except Exception as error:
             raise MaskomalyError(

@@ -40,9 +40,18 @@ from rosbags.interfaces import (
 )
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
+from maskomaly_ros.drives.announced import Announced
 from maskomaly_ros.drives.closing import Closing
 from maskomaly_ros.drives.storage.mcap import read_mcap
-from maskomaly_ros.drives.storage.records import ERRORS, Damage, Item, Message, Topic, unzstd
+from maskomaly_ros.drives.storage.records import (
+    ERRORS,
+    Damage,
+    Item,
+    Message,
+    Topic,
+    messages_text,
+    unzstd,
+)
 from maskomaly_ros.drives.storage.ros1 import read_ros1
 from maskomaly_ros.drives.storage.sqlite import read_sqlite
 from maskomaly_ros.errors import MaskomalyError
@@ -90,18 +99,17 @@ class SalvagedBag(Closing):
 
     Args:
         files: its storage files, in order.
-        announced: messages by topic and type, as `metadata.yaml` says.
+        announced: what the bag says that it holds.
 
     Attributes:
         problems: what is wrong with the files, up to where `messages` has come.
 
     """
 
-    def __init__(
-        self, files: Sequence[Path], announced: Mapping[tuple[str, str], int] | None = None
-    ) -> None:
+    def __init__(self, files: Sequence[Path], announced: Announced | None = None) -> None:
         self._files = list(files)
-        self._announced = announced or {}
+        self._counts = [0] * len(self._files)
+        self._announced = announced or Announced()
         self._stack = ExitStack()
         self.connections: list[Connection] = []
         self.problems: list[Loss] = []
@@ -120,6 +128,7 @@ class SalvagedBag(Closing):
             MaskomalyError: no message is left.
 
         """
+        self._counts = [self._announced.files.get(file.name, 0) for file in self._files]
         self._files = [self._unpacked(file) for file in self._files]
         self.is2 = not any(file.suffix == '.bag' for file in self._files)
         if not self.is2:
@@ -154,7 +163,7 @@ class SalvagedBag(Closing):
         self.problems.clear()
         for topic in topics.values():
             self._learn(topic)
-        for name, count in self._announced.items():
+        for name, count in self._announced.counts.items():
             topics.setdefault(name, Topic(-1, *name, ''))
             counts[name] = max(counts[name], count)
         self.connections = [self._connection(t, counts[n]) for n, t in topics.items()]
@@ -175,10 +184,12 @@ class SalvagedBag(Closing):
         """Yield the messages of some topics in the order in which they were written."""
         chosen = {(c.topic, c.msgtype): c for c in connections}
         self.problems.clear()
-        for file in self._files:
+        for file, count in zip(self._files, self._counts, strict=True):
             keys: dict[int, Connection] = {}
             names: dict[int, str] = {}
+            item: Item | None = None
             for item in _read(file):
+                count -= isinstance(item, Message)
                 if isinstance(item, Topic):
                     names[item.key] = item.topic
                     if (item.topic, item.msgtype) in chosen:
@@ -191,6 +202,9 @@ class SalvagedBag(Closing):
                     for key, count in item.lost.items():
                         lost[names.get(key, '')] += count
                     self.problems.append(Loss(f'{file.name}: {item.reason}', lost))
+            if isinstance(item, Damage) and count > 0:  # the file does not end well
+                reason = f'{self.problems[-1].reason}; {messages_text(count)} of it are missing'
+                self.problems[-1] = self.problems[-1]._replace(reason=reason)
 
     def _unpacked(self, file: Path) -> Path:
         """Return a file that was compressed as a whole, as far as it can be decompressed."""

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 from collections.abc import Callable
@@ -94,6 +95,7 @@ def test_damage_is_placed_where_it_is(bags: Any) -> None:
     cut = next(p for p in problems if 'cut off' in p.reason)
     assert cut.reason.startswith('x_1.mcap')
     assert 5 <= cut.index < 12
+    assert re.search(r'; \d+ messages of it are missing$', cut.reason)
     assert [f.index for f in frames] == list(range(len(frames)))
     check_count(frames, problems, announced)
 
