@@ -58,14 +58,14 @@ def read_announced(path: Path, files: Iterable[Path]) -> Announced:
             metadata, count = topic['topic_metadata'], topic['message_count']
             if _is_count(count):
                 counts[str(metadata['name']), str(metadata['type'])] = count
-        files = {
+        in_files = {
             PurePath(part['path']).name: part['message_count']
             for part in information.get('files') or ()
             if _is_count(part['message_count'])
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return Announced({}, _gaps(files))
-    return Announced(counts, tuple(n for n in names if not (path / n).exists()), files)
+    return Announced(counts, tuple(n for n in names if not (path / n).exists()), in_files)
 
 
 def _is_count(number: object) -> bool:

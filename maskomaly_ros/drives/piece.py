@@ -65,7 +65,8 @@ class Piece:
         """
         return (
             number % self.every == 0
-            and since_ns >= round(self.start * 1e9)
+            # The first frame of a damaged or disordered bag need not be the earliest.
+            and (not self.start or since_ns >= round(self.start * 1e9))
             and not self.is_past(since_ns)
         )
 

@@ -31,6 +31,7 @@ import pytest
 from maskomaly_ros.drives.find import find_drives
 from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import EVERY_CAMERA, Problem, RawMessage, SourceFrame
+from maskomaly_ros.drives.storage import ros1
 from maskomaly_ros.errors import MaskomalyError
 
 pytest.importorskip('rosbags', reason='bags need rosbags')
@@ -196,6 +197,41 @@ def test_damaged_beginning_costs_little(bags: Any, kind: str) -> None:
     assert announced == 40
     assert len(frames) >= 28, [p.reason for p in problems]
     assert any('does not begin like' in p.reason for p in problems)
+    check_count(frames, problems, announced)
+
+
+def test_cut_index_is_looked_through_once(bags: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was gone through anew from each of its last bytes."""
+    path = bags.write('drive.bag', 'ros1')
+    path.write_bytes(path.read_bytes()[:-150])
+    asked = 0
+    read_fields = ros1._fields
+
+    def fields(data: bytes) -> dict[str, bytes]:
+        nonlocal asked
+        asked += 1
+        return read_fields(data)
+
+    monkeypatch.setattr(ros1, '_fields', fields)
+    frames, problems, announced = read(path, topics=EVERY_CAMERA)
+    assert len(frames) == announced == 40
+    assert problems
+    assert asked < 10_000
+
+
+def test_frame_that_is_earlier_than_the_first_is_read(bags: Any) -> None:
+    """Where what is left of a bag is read in the order of its file, any frame may be the first."""
+    late = bags.write('late', count=5, first=5)
+    bag = bags.write('bag', count=5)
+    for part, name in ((late, 'x_0.mcap'), (bag, 'x_1.mcap')):
+        (file,) = part.glob('*.mcap')
+        file.replace(file.with_name(name))
+    (late / 'x_0.mcap').replace(bag / 'x_0.mcap')
+    (bag / 'metadata.yaml').unlink()
+    content = (bag / 'x_1.mcap').read_bytes()
+    (bag / 'x_1.mcap').write_bytes(content[:-20])
+    frames, problems, announced = read(bag, topics=FRONT)
+    assert [f.stamp_ns > frames[0].stamp_ns for f in frames] == [False] + [True] * 4 + [False] * 5
     check_count(frames, problems, announced)
 
 

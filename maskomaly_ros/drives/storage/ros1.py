@@ -128,7 +128,9 @@ def _starts(stream: BinaryIO, place: int, kinds: re.Pattern[bytes]) -> Iterator[
                         if fields.get('op') == match[0][3:]:
                             yield place + start
                             break
-        place += max(1, len(window) - _LONGEST_HEADER)
+        if place + len(window) >= end:
+            return
+        place += len(window) - _LONGEST_HEADER
 
 
 def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
