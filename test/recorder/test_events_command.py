@@ -112,6 +112,7 @@ def test_the_page_has_the_table_and_the_viewer(vehicle: Vehicle, folder: Path) -
         assert f'>{name}</td>' in text
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser(vehicle: Vehicle, folder: Path, browser: Any) -> None:
     out = folder.parent / 'page.html'
     run(folder, '--html', out)

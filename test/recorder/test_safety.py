@@ -71,6 +71,7 @@ def check_whole(folder: Path) -> int:
     return len(recordings)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_whole_after_sigkill_at_any_moment(tmp_path: Path) -> None:
     pytest.importorskip('rosbags', reason='bags need rosbags')
     folder = tmp_path / 'events'
