@@ -169,6 +169,9 @@ def measure(arguments: argparse.Namespace, processes: ChildProcesses) -> dict[st
     seconds = time.monotonic() - start
     report['keeping: cores'] = round((recorder.cpu() - before) / seconds, 3)
     report['keeping: memory (MB)'] = round(recorder.memory())
+    account = recorder.values
+    report['keeping: received'] = int(account['received'])
+    report['keeping: dropped'] = int(account['dropped'])
     before, start = recorder.cpu(), time.monotonic()
     recorder.record()
     recorder.wait_for('recordings', 1)
