@@ -121,6 +121,7 @@ def arrived(listeners: Sequence[Any], count: int) -> bool:
         pytest.param({}, id='plain'),
         pytest.param(REGIONS | EXPONENTIAL, id='regions and exponential'),
         pytest.param(MEDIAN | HELD_BACK, id='median and held back'),
+        pytest.param({'average_mirrored': True, 'road_prior': 2.0}, id='options of the score'),
     ],
 )
 def test_replay_and_node_give_the_same(
