@@ -28,20 +28,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from maskomaly_ros.cli import options
+from maskomaly_ros.cli import options, reading
 from maskomaly_ros.cli.common import (
     ERR,
     INTERRUPTED,
     OUT,
     WITH_PROBLEMS,
     check_json,
-    chosen_piece,
-    chosen_topics,
-    given_parameters,
     minute_lines,
     say,
-    say_preview,
-    stop_on_signal,
     write_json,
 )
 
@@ -104,15 +99,15 @@ def mine(
     from maskomaly_ros.mining.mine import MineOptions
     from maskomaly_ros.mining.mine import mine as run
 
-    parameters = given_parameters(
+    parameters = reading.given_parameters(
         params, checkpoint, queries, device, precision, input_size, backend
     )
     check_json(json_file)
     chosen = MineOptions(
         parameters=parameters,
-        topics=chosen_topics(topic, parameters),
+        topics=reading.chosen_topics(topic, parameters),
         rate=rate,
-        piece=chosen_piece(start, end, every),
+        piece=reading.chosen_piece(start, end, every),
         batch_size=batch_size,
         top=top,
         retries=retries,
@@ -125,10 +120,9 @@ def mine(
     if dry_run:
         _survey(sources, out, chosen, json_file)
         return
-    if out is None:
-        raise typer.BadParameter('is missing; --dry-run alone does without', param_hint='--out')
-    with stop_on_signal() as stop, _bar() as progress:
-        report = run(sources, out, chosen, stop=stop, progress=progress)
+    folder = reading.given_out(out)
+    with reading.stop_on_signal() as stop, _bar() as progress:
+        report = run(sources, folder, chosen, stop=stop, progress=progress)
     _print(report)
     write_json(json_file, report.as_dict())
     if stop.is_set() and len(report.bags) < report.total:
@@ -148,7 +142,7 @@ def _survey(
     for drive in survey(sources, out, chosen):
         found.append(drive)
         if drive.preview:
-            say_preview(drive.preview)
+            reading.say_preview(drive.preview)
         else:
             say(drive.url)
             say(f'  cannot be read: {drive.reason}' if drive.reason else '  not on this machine')

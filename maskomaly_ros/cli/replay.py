@@ -37,20 +37,15 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-from maskomaly_ros.cli import options
+from maskomaly_ros.cli import options, reading
 from maskomaly_ros.cli.common import (
     ERR,
     INTERRUPTED,
     OUT,
     WITH_PROBLEMS,
     check_json,
-    chosen_piece,
-    chosen_topics,
-    given_parameters,
     minute_lines,
     say,
-    say_preview,
-    stop_on_signal,
     write_json,
 )
 
@@ -120,32 +115,31 @@ def replay(
     from maskomaly_ros.replay.run import ReplayOptions
     from maskomaly_ros.replay.run import replay as run
 
-    parameters = given_parameters(
+    parameters = reading.given_parameters(
         params, checkpoint, queries, device, precision, input_size, backend
     )
     check_json(json_file)
     chosen = ReplayOptions(
         outputs=_names(write),
-        topics=chosen_topics(topic, parameters) if _is_bag(source) else None,
+        topics=reading.chosen_topics(topic, parameters) if _is_bag(source) else None,
         copy=tuple(copy or ()),
         bag_topics=_names(bag_topics),
         score_format=score_format,
         parameters=parameters,
         rate=rate,
-        piece=chosen_piece(start, end, every),
+        piece=reading.chosen_piece(start, end, every),
         batch_size=batch_size,
         part_seconds=part_seconds,
         restart=restart,
     )
     if dry_run:
         seen = preview(source, chosen)
-        say_preview(seen)
+        reading.say_preview(seen)
         write_json(json_file, asdict(seen))
         return
-    if out is None:
-        raise typer.BadParameter('is missing; --dry-run alone does without', param_hint='--out')
-    with stop_on_signal() as stop, _bar() as progress:
-        summary = run(source, out, chosen, stop=stop, progress=progress)
+    folder = reading.given_out(out)
+    with reading.stop_on_signal() as stop, _bar() as progress:
+        summary = run(source, folder, chosen, stop=stop, progress=progress)
     _print(summary, chosen)
     write_json(json_file, summary.as_dict())
     if stop.is_set() and not summary.is_complete:
