@@ -224,6 +224,8 @@ class Fleet:
             atexit.unregister(self._ray.shutdown)
         if session:
             _remove(session)
+            # What a shutdown that goes on without end makes anew.
+            atexit.register(shutil.rmtree, session, ignore_errors=True)
 
     def _begin_ray(self) -> None:
         options = self._options
