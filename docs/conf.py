@@ -28,8 +28,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+
+def find_checkout() -> Path:
+    """Return the root of the package; rosdoc2 builds a copy of this folder.
+
+    The conf.py of that copy executes this one, and is the only thing that knows where it is.
+    """
+    here = Path(__file__).resolve()
+    original = re.search(r'exec\(open\("(.+)"\)', here.read_text(encoding='utf-8'))
+    return Path(original[1] if original else here).parents[1]
+
+
+ROOT = find_checkout()
+HERE = ROOT / 'docs'
 sys.path.insert(0, str(ROOT))
 
 import maskomaly_ros  # noqa: E402
@@ -80,29 +91,36 @@ def command_line() -> str:
     return text.replace('# `maskomaly`', '# Command line', 1)
 
 
-def relink(text: str, source: Path, page: Path) -> str:
-    """Return Markdown of one file with links as they have to be on a page elsewhere."""
+def relink(text: str, source: Path, name: str, sources: Path) -> str:
+    """Return Markdown with links as they have to be on a page of the site.
+
+    Args:
+        text: what the page shall show.
+        source: the file that it comes from.
+        name: of the page, such as `project/security`.
+        sources: folder of all pages, which need not be this one.
+
+    """
     pages = {path: HERE / f'{name}.md' for name, path in ELSEWHERE.items()}
 
     def target(match: re.Match[str]) -> str:
         path = Path(os.path.normpath(source.parent / match[1]))
         path = pages.get(path, path)
-        inside = path.is_relative_to(HERE)
-        link = os.path.relpath(path, page.parent)
-        return link + (match[2] or '') if inside else f'path:{link}'
+        if path.is_relative_to(HERE):
+            return os.path.relpath(path, (HERE / name).parent) + (match[2] or '')
+        return f'path:{os.path.relpath(path, (sources / name).parent)}'
 
     return LINK.sub(target, text)
 
 
 def read_page(app: Any, name: str, content: list[str]) -> None:
     """Give Sphinx what it shall read in place of a file."""
-    page = HERE / f'{name}.md'
+    source = ELSEWHERE.get(name, HERE / f'{name}.md')
     if name == COMMANDS:
         content[0] = command_line()
-    else:
-        source = ELSEWHERE.get(name, page)
+    elif source.exists():  # rosdoc2 adds pages of its own
         text = source.read_text(encoding='utf-8') if name in ELSEWHERE else content[0]
-        content[0] = relink(text, source, page)
+        content[0] = relink(text, source, name, Path(app.srcdir))
 
 
 def note_sources(app: Any, env: Any, *changed: Any) -> list[str]:
