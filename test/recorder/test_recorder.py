@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import cv2
@@ -205,3 +206,34 @@ def test_stopping_completes_what_is_under_way(vehicle: Any) -> None:
     assert len(read_bag(vehicle.folder / recording.name)) == len(vehicle.sent)
     recorder.fire('service', 'too late', vehicle.received_ns)
     assert not recorder.state.is_recording
+
+
+def test_a_condition_is_named_by_module_and_function() -> None:
+    from maskomaly_ros.recorder.triggers import load_condition
+
+    assert load_condition('json:dumps') is json.dumps
+    for name, words in (
+        ('nowhere_to_be_found:f', 'cannot be imported: ModuleNotFoundError'),
+        ('json:nothing', 'cannot be imported: AttributeError'),
+        ('json:__name__', 'is no function'),
+    ):
+        with pytest.raises(MaskomalyError, match=f'condition {name} {words}'):
+            load_condition(name)
+
+
+def test_a_button_that_comes_after_the_end_begins_anew(vehicle: Any) -> None:
+    """Also where the thread that writes is late."""
+    recorder = vehicle.start()
+    vehicle.drive(3.0)
+    recorder.fire('topic', 'first', vehicle.received_ns)
+    recorder.step()
+    for _ in range(30):  # nobody writes meanwhile
+        vehicle.now = round(vehicle.now + 0.1, 6)
+        vehicle.frame()
+    recorder.fire('topic', 'second', vehicle.received_ns)
+    vehicle.drive(3.0)
+    first, second = recordings(vehicle)
+    assert (first.causes[0].reason, second.causes[0].reason) == ('first', 'second')
+    assert first.end_ns == START + 4 * SECOND
+    assert second.end_ns == START + 7 * SECOND
+    assert first.lost == second.lost == 0
