@@ -211,7 +211,8 @@ def test_stopping_completes_what_is_under_way(vehicle: Any) -> None:
 def test_a_condition_is_named_by_module_and_function() -> None:
     from maskomaly_ros.recorder.triggers import load_condition
 
-    assert load_condition('json:dumps') is json.dumps
+    found: Any = load_condition('json:dumps')
+    assert found is json.dumps
     for name, words in (
         ('nowhere_to_be_found:f', 'cannot be imported: ModuleNotFoundError'),
         ('json:nothing', 'cannot be imported: AttributeError'),
