@@ -173,36 +173,29 @@ def load_model(
         MaskomalyError: its architecture is unknown, or its weights do not fit its configuration.
 
     """
-    with quiet_transformers():
+    with _loading(checkpoint):
         config = model_config(checkpoint)
-        try:
-            # First what the file itself gives away: its reader takes no more memory than the file.
-            read = read_weights(checkpoint.path) if isinstance(checkpoint, CheckpointFile) else {}
-            check_size(config, checkpoint.weights, f'the configuration of {checkpoint.path}')
-            if isinstance(checkpoint, CheckpointFile):
-                weights = transformers_weights(read, config)
-                source, options = None, {'state_dict': weights}
-            else:
-                source, options = checkpoint.path, {}
-                if not any(checkpoint.path.glob('model*.safetensors')):
-                    for file in sorted(checkpoint.path.glob('pytorch_model*.bin')):
-                        check_torch_file(file)
-            architecture = find_architecture(config.model_type, f'checkpoint {checkpoint.path}')
-            model, report = architecture.model_class().from_pretrained(
-                source,
-                **options,
-                config=config,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # all are reported below, not the first alone
-            )
-        except MaskomalyError:
-            raise
-        except Exception as error:  # whatever a damaged file makes the library raise
-            raise MaskomalyError(
-                f'checkpoint {checkpoint.path} cannot be loaded: {plain_reason(error)}'
-            ) from error
+        # First what the file itself gives away: its reader takes no more memory than the file.
+        read = read_weights(checkpoint.path) if isinstance(checkpoint, CheckpointFile) else {}
+        check_size(config, checkpoint.weights, f'the configuration of {checkpoint.path}')
+        if isinstance(checkpoint, CheckpointFile):
+            weights = transformers_weights(read, config)
+            source, options = None, {'state_dict': weights}
+        else:
+            source, options = checkpoint.path, {}
+            if not any(checkpoint.path.glob('model*.safetensors')):
+                for file in sorted(checkpoint.path.glob('pytorch_model*.bin')):
+                    check_torch_file(file)
+        architecture = find_architecture(config.model_type, f'checkpoint {checkpoint.path}')
+        model, report = architecture.model_class().from_pretrained(
+            source,
+            **options,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # all are reported below, not the first alone
+        )
     missing, unexpected, mismatched = (
         sorted(str(key) for key in report[kind] if not _WITHOUT_USE.search(str(key)))
         for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')
@@ -223,15 +216,22 @@ def model_config(checkpoint: CheckpointFolder | CheckpointFile) -> Config:
         MaskomalyError: its architecture is unknown, or its configuration cannot be read.
 
     """
+    with _loading(checkpoint):
+        if isinstance(checkpoint, CheckpointFile):
+            return transformers_config(checkpoint.config)
+        folder = checkpoint.path
+        content = PretrainedConfig.get_config_dict(folder, local_files_only=True)[0]
+        architecture = find_architecture(content.get('model_type'), f'checkpoint {folder}')
+        check_content(content, str(folder / 'config.json'))
+        return architecture.config_class().from_dict(content)
+
+
+@contextmanager
+def _loading(checkpoint: CheckpointFolder | CheckpointFile) -> Iterator[None]:
+    """Keep the library quiet, and put what it raises into words."""
     with quiet_transformers():
         try:
-            if isinstance(checkpoint, CheckpointFile):
-                return transformers_config(checkpoint.config)
-            folder = checkpoint.path
-            content = PretrainedConfig.get_config_dict(folder, local_files_only=True)[0]
-            architecture = find_architecture(content.get('model_type'), f'checkpoint {folder}')
-            check_content(content, str(folder / 'config.json'))
-            return architecture.config_class().from_dict(content)
+            yield
         except MaskomalyError:
             raise
         except Exception as error:  # whatever a damaged file makes the library raise

@@ -37,7 +37,6 @@ from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -46,7 +45,8 @@ from maskomaly_ros.drives.open import open_source
 from maskomaly_ros.drives.source import Source, SourceFrame, fit_within
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node.messages import jpeg_message, picture_message
-from maskomaly_ros.rig.events import emit, stop_on_signal
+from maskomaly_ros.rig.events import emit
+from maskomaly_ros.rig.program import run
 from maskomaly_ros.topics import DEFAULT_CAMERA
 
 _LOG = logging.getLogger(__name__)
@@ -307,10 +307,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(rclpy.utilities.remove_ros_args(argv)[1:])
     if arguments.rate == 'auto' and not arguments.answers:
         make_parser().error('--rate auto needs --answers')
-    logging.basicConfig(format='[%(levelname)s] %(message)s', level=logging.INFO)
-    stop = stop_on_signal()
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    try:
+
+    def work(stop: threading.Event) -> None:
         camera = CameraPublisher(
             arguments.topic,
             encoding=arguments.encoding,
@@ -318,12 +316,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             reliable=arguments.reliable,
         )
         play(camera, arguments, stop)
-    except MaskomalyError as error:
-        _LOG.error('%s', error)
-        return 1
-    finally:
-        rclpy.utilities.try_shutdown()
-    return 0
+
+    return run(argv, work)
 
 
 if __name__ == '__main__':

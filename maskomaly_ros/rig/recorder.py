@@ -31,6 +31,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter_client import AsyncParameterClient
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from maskomaly_ros.drives.video_writer import VideoWriter
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.node.messages import decode_image
-from maskomaly_ros.rig.events import emit, stop_on_signal
+from maskomaly_ros.rig.events import emit
+from maskomaly_ros.rig.program import run
 from maskomaly_ros.topics import outputs_of
 
 _LOG = logging.getLogger(__name__)
@@ -283,17 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Record until SIGINT or SIGTERM; the exit status is 0, or 1 where something was wrong."""
     argv = list(sys.argv if argv is None else ['maskomaly_recorder', *argv])
     arguments = _parser().parse_args(rclpy.utilities.remove_ros_args(argv)[1:])
-    logging.basicConfig(format='[%(levelname)s] %(message)s', level=logging.INFO)
-    stop = stop_on_signal()
-    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        _record(arguments, stop)
-    except MaskomalyError as error:
-        _LOG.error('%s', error)
-        return 1
-    finally:
-        rclpy.utilities.try_shutdown()
-    return 0
+    return run(argv, partial(_record, arguments))
 
 
 def _record(arguments: argparse.Namespace, stop: threading.Event) -> None:
