@@ -29,7 +29,7 @@ run = $(check_python) && \
 check_python = { "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 	echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python3.12 ...' >&2; exit 1; }; }
 
-.PHONY: help demo test test-fast test-oldest lint docs fuzz soak audit venv clean distclean
+.PHONY: help demo test test-fast test-oldest lint docs fuzz bench soak audit venv clean distclean
 
 help:  ## Print this
 	@echo 'Usage: make TARGET [NAME=value ...]'
@@ -74,6 +74,9 @@ docs:  ## Build the documentation in build/docs; a warning or a link that leads 
 fuzz:  ## Fuzz what reads foreign data, with new examples until MINUTES are over
 	@end=$$(( $$(date +%s) + 60 * $(MINUTES) )); while [ $$(date +%s) -lt $$end ]; do \
 		( export MASKOMALY_FUZZ_EFFORT=10; $(run) -m pytest -q --timeout 0 test/test_fuzz.py $(PYTEST_ARGS) ) || exit 1; done
+
+bench:  ## Run the benchmarks of a CPU in ten minutes and compare with the committed ones
+	@$(run) benchmarks/bench.py
 
 soak:  ## Run the node under load and random faults for MINUTES and check what must hold
 	@$(run) benchmarks/soak.py --minutes "$(MINUTES)" --seed "$(SEED)"
