@@ -15,7 +15,8 @@
 """Measure false alarms: what a threshold finds on frames that show nothing anomalous.
 
 Every obstacle there is a false one. They are counted as single pictures: 8-connected, of a least
-area, above the threshold of the queries file, by the score that the node runs.
+area, above the threshold of the queries file, by Maskomaly's score. `comparison` counts them for
+every score, at the threshold of a recall.
 """
 
 from __future__ import annotations
