@@ -53,12 +53,15 @@ def shared() -> Path:
     return _SHARED
 
 
-# Where tests load networks, compile kernels, render scenes, or start nodes and whole programs:
-# seconds each. `make test-fast` leaves them out.
+# Where tests load networks, compile kernels, render scenes, draw figures, damage recordings byte
+# by byte, open a browser, or start nodes and whole programs: seconds each, or hundreds of them.
+# `make test-fast` leaves them out.
 _SLOW = (
-    'cli', 'demo', 'mining', 'networks', 'node', 'recorder/test_node.py', 'rig', 'scenes',
-    'training', 'replay/test_run.py',
-    'evaluation/test_analysis.py', 'evaluation/test_calibration.py', 'test_benchmark.py',
+    'cli', 'demo', 'html', 'mining', 'networks', 'node', 'rig', 'scenes', 'training',
+    'drives/test_damage.py', 'drives/test_formats.py', 'drives/test_sqlite_pages.py',
+    'evaluation/test_analysis.py', 'evaluation/test_cache.py', 'evaluation/test_calibration.py',
+    'evaluation/test_plots.py', 'evaluation/test_report.py', 'evaluation/test_same_scores.py',
+    'recorder/test_node.py', 'replay/test_page.py', 'replay/test_run.py', 'test_benchmark.py',
     'test_detector.py', 'test_fuzz.py', 'test_launch.py', 'test_parameters.py', 'test_scoring.py',
     'test_scoring_fused.py',
 )  # fmt: skip
