@@ -96,8 +96,8 @@ class DetectorConfig:
 class Detection:
     """What was found in one frame. Derived results are computed when first asked for, once.
 
-    What is asked for is computed where the score is and downloaded from there: of a score map on
-    a GPU, a mask or an overlay costs the transfer of that alone.
+    Results are computed on the device of the score and downloaded from there: if the score map is
+    on a GPU, a mask or an overlay costs only its own transfer.
 
     Attributes:
         frame: the camera frame, RGB uint8 [H, W, 3].
@@ -262,7 +262,7 @@ class Detector:
     def config(self) -> DetectorConfig:
         """The configuration in force; assigning replaces it as a whole.
 
-        A call of `detect` that is under way goes on with the one it began with.
+        A call of `detect` that is under way keeps the one that it began with.
 
         Raises:
             MaskomalyError: on assigning query indices that the network does not have.
@@ -276,7 +276,7 @@ class Detector:
         self._config = config
 
     def check(self, config: DetectorConfig) -> None:
-        """Raise MaskomalyError where a configuration asks for what the network lacks.
+        """Raise MaskomalyError if a configuration asks for something that the network lacks.
 
         That is a query, a class that is road, or the scale or the statistics of a score.
         """
@@ -301,7 +301,7 @@ class Detector:
     def threshold_of(self, score: str) -> float:
         """Return the obstacle threshold that was calibrated for a score.
 
-        One that nothing is known of has that of Maskomaly.
+        A score without one has the threshold of Maskomaly.
         """
         known = self.scores.get(score)
         return known.obstacle_threshold if known else self._calibrated_threshold
@@ -332,7 +332,7 @@ class Detector:
         return [detections[i] for i in range(len(frames))]
 
     def warm_up(self, frame_size: tuple[int, int] | None = None, batch: int = 1) -> None:
-        """Do beforehand what else the first batch of frames of one size would wait for.
+        """Do in advance what the first batch of frames of one size would have to wait for.
 
         Libraries compile, choose algorithms and take memory when they first see a size.
 
@@ -422,7 +422,7 @@ class Detector:
 
 
 def check_queries(network: Network, parameters: ScoringParameters) -> None:
-    """Raise MaskomalyError where parameters name queries that a network lacks."""
+    """Raise MaskomalyError if parameters name queries that a network lacks."""
     for name in ('anomalous_queries', 'ground_queries'):
         for query in getattr(parameters, name):
             if query >= network.num_queries:

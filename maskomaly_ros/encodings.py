@@ -12,11 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pictures out of image messages, without ROS.
+"""Pictures from image messages, without ROS.
 
 Takes any object with the fields of `sensor_msgs/Image` or `sensor_msgs/CompressedImage`, whether
-it comes from rclpy or from a bag. What a camera sends is checked before memory is allocated for
-it. The pixels are those that cv_bridge gives for `rgb8`.
+it comes from rclpy or from a bag. Messages are checked before memory is allocated for them. The
+pixels equal those of cv_bridge for `rgb8`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def decode_compressed(message: CompressedImageMessage, *, max_pixels: int) -> ND
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raise MaskomalyError where a header says that a picture is empty or too large."""
+    """Raise MaskomalyError if a header says that a picture is empty or too large."""
     if width == 0 or height == 0:
         raise MaskomalyError(f'the picture is empty: {width} x {height} pixels')
     if width * height > max_pixels:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The exception of this package, and how to speak of those of others."""
+"""The exception of this package, and how to describe those of others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MaskomalyError(ValueError):
 def in_words(error: Exception) -> str:
     """Return the kind of an error and the first line of what it says.
 
-    What follows in libraries, such as advice for their developers, belongs into a log.
+    The rest, such as a library's advice for its developers, belongs in a log.
     """
     said = str(error).strip() or 'no reason given'
     return f'{type(error).__name__}: {said.splitlines()[0]}'

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Queries files: what calibration found out about one checkpoint."""
+"""Queries files: what calibration found for one checkpoint."""
 
 from __future__ import annotations
 

@@ -24,15 +24,15 @@ last column is void ("no object"):
     accept = max over the anomalous queries of m_n · p_n[void];          0 where there are none
     score  = reject_weight · reject + (1 − reject_weight) · accept
 
-The sum is high where one of the two is. Variants that join the same two parts otherwise ask for
-both (see `ScoringParameters`).
+The sum is high where one of the two is. Other variants join the same two parts so that both have
+to be high (see `ScoringParameters`).
 
 This module needs torch and nothing else, so it serves any network that answers with masks.
 
-What stands here, in plain torch, runs everywhere and is the reference. Where numba (on a CPU) or
-triton (on a GPU) is installed, `maskomaly_ros.fused` gives the same maps to within 1e-5, many
-times faster; `form` chooses. That holds for logits of any size: where they are so far apart that
-mixing them in float32 would be seen, all forms mix them in float64.
+The code here, in plain torch, runs everywhere and is the reference. If numba (on a CPU) or triton
+(on a GPU) is installed, `maskomaly_ros.fused` gives the same maps to within 1e-5, many times
+faster; `form` chooses. That holds for logits of any size: where they are so far apart that
+interpolation in float32 would be inexact, all forms use float64.
 
 Two readings of the formulas make them cheap, and neither changes the result. 1 − x falls as x
 grows, so reject is one minus the largest m_n · p_n. Two masks are above a threshold exactly where
@@ -138,8 +138,8 @@ def _fraction(name: str, value: object) -> float:
 class ScoringParameters:
     """Say how masks become a score; values are checked and frozen.
 
-    Query indices are 0-based and belong to one checkpoint. A list of queries is a set: what it
-    names twice counts once. Real numbers lie in [0, 1].
+    Query indices are 0-based and belong to one checkpoint. A list of queries is a set: duplicates
+    count once. Real numbers lie in [0, 1].
 
     ``paper`` is the published algorithm. The function of the authors' program differs from it, and
     ``reference_code`` is that function; what surrounds it there (padding, the size at which it is
@@ -384,9 +384,9 @@ def accept_map(
 def join_maps(reject: Tensor, accept: Tensor, parameters: ScoringParameters) -> Tensor:
     """Return the score that maps of reject and accept make: for studies that keep one of the two.
 
-    The same as :func:`score_map` but for rounding. What little is left of reject where an inlier
-    is sure is lost in a float32 map of a GPU or of the torch form, and a root shows it: there,
-    ``geometric`` is off by up to 1e-7 to the power of reject_weight.
+    Equals :func:`score_map` up to rounding. Where an inlier is certain, the little that is left of
+    reject is lost in a float32 map from a GPU or from the torch form, and a root makes that
+    visible: there, ``geometric`` is off by up to 1e-7 to the power of reject_weight.
 
     Args:
         reject: Reject with borders, as `reject_map` and `border_mask` give it, in [0, 1].
@@ -416,7 +416,7 @@ def baseline_map(
 ) -> Tensor:
     """Return the baseline that Maskomaly is compared with (equation 4).
 
-    Of every pixel only the strongest mask speaks, n = argmax m_n: the score is m_n where its
+    Only the strongest mask of each pixel counts, n = argmax m_n: the score is m_n where its
     class is void and 1 − m_n where it is not. Arguments and errors are those of
     :func:`score_map`.
 

@@ -15,8 +15,8 @@
 """Pictures of scores and obstacles: colours, overlay, captions, contact sheets.
 
 Images are RGB uint8 [H, W, 3]. Scores always have the same colour, from 0 (black) to 1 (pale
-yellow): nothing is normalised by frame, so that pictures can be compared. No function changes
-what it is given.
+yellow): nothing is normalised for each frame, so pictures can be compared. No function changes
+its arguments, unless it says so.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def overlay(
 ) -> Image:
     """Return a camera frame with its score in colour and its obstacles outlined.
 
-    The frame shows unchanged where the score is low, and more colour the higher it is. Outlines
-    run around obstacles, so that not even the smallest one is covered.
+    Where the score is low, the frame is unchanged; the higher the score, the more colour it gets.
+    Outlines run around obstacles, so that not even the smallest one is covered.
 
     Args:
         frame: Camera frame, RGB uint8 [H, W, 3].
@@ -137,7 +137,7 @@ def overlay(
 def overlay_on_device(
     frame: Tensor, score: Tensor, obstacles_mask: Tensor, opacity: float = 0.5
 ) -> Tensor:
-    """Return what overlay returns, of tensors and on their device.
+    """Do what overlay does, with tensors and on their device.
 
     Args:
         frame: Camera frame, uint8 [H, W, 3].
@@ -169,7 +169,7 @@ def overlay_on_device(
 
 
 def label(obstacle: Obstacle) -> str:
-    """Return what is known of an obstacle beside its score, in a few letters; may be empty."""
+    """Return what is known about an obstacle beside its score, in short; may be empty."""
     parts = [] if obstacle.id is None else [f'#{obstacle.id}']
     if obstacle.range is not None:
         parts.append(f'{obstacle.range:.1f} m')

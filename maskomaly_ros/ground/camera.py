@@ -137,7 +137,7 @@ class CameraModel:
         return replace(self._scaled(across, down), size=size)
 
     def rays(self, pixels: NDArray[Any]) -> Floats:
-        """Return the directions that pixels look in.
+        """Return the viewing directions of pixels.
 
         Args:
             pixels: [N, 2], u and v; fractions and pixels outside of the picture are good.
@@ -168,7 +168,7 @@ class CameraModel:
     def plane(self) -> NDArray[np.float32]:
         """The direction of each pixel with z = 1, float32 [H, W, 3]; NaN for those not ahead.
 
-        Undistorting costs most of what depth images cost, so it is done once.
+        Undistorting is most of the cost of depth images, so it is done once.
         """
         height, width = self.size
         rows, columns = np.mgrid[:height, :width]
@@ -211,7 +211,7 @@ class CameraModel:
         return np.array(pixels, np.float64).reshape(-1, 2)
 
     def _scaled(self, across: float, down: float) -> CameraModel:
-        """Return the model with pixels as many times as small."""
+        """Return the model for an image scaled by a factor."""
         # The corner of the picture stays where it is, half a pixel off the middle of its pixel.
         scale = np.array(
             [[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]], np.float64

@@ -14,9 +14,9 @@
 
 """Obstacles of a frame, put on the ground or into space.
 
-Without depth only the contact line of an obstacle is where the ground is. All else of its mask,
-cast on the ground, would smear far behind the object. What of the contact line hangs in the air,
-such as below an outstretched arm, is left out for the same reason.
+Without depth, only the contact line of an obstacle is known to be on the ground. The rest of its
+mask, projected to the ground, would smear far behind the object. Parts of the contact line that
+hang in the air, such as below an outstretched arm, are left out for the same reason.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _MOST_PIXELS = 30_000  # of one obstacle that become points of depth; no costmap
 
 @dataclass(frozen=True)
 class LocatorParameters:
-    """What is believed of a place.
+    """What decides whether and how exactly a place is known.
 
     Attributes:
         max_range: points farther away than this, in metres along the ground, are dropped.
@@ -102,7 +102,7 @@ class Located:
 
 
 class Locator:
-    """Puts the obstacles of one camera where they are.
+    """Finds the places of the obstacles of one camera.
 
     Args:
         camera: for pictures as large as the masks.

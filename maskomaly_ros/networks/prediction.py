@@ -37,8 +37,8 @@ class MaskPrediction:
 
     A network of fixed input size sees a frame through K windows that overlap. The queries of one
     window have nothing to do with those of the next, so masks of different windows are never
-    mixed: whatever is made of masks is made for each of `parts`, and `blend` joins that. Written
-    so, code serves networks with and without windows.
+    mixed: results are computed for each of `parts`, and `blend` joins them. Code written in
+    this way serves networks with and without windows.
 
     Attributes:
         mask_logits: float32 [B, N, h, w], usually at a quarter of the network input; with K

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Obstacles followed from frame to frame, for one camera: ids that stay, and since when.
+"""Follow the obstacles of one camera from frame to frame: lasting ids, and since when.
 
 A track is matched by the overlap of its box, moved on at constant velocity to the stamp of the
 frame, with the boxes of the frame; best overlap first (Bewley et al., "Simple online and realtime
@@ -76,13 +76,13 @@ class TrackingParameters:
 
     @property
     def longest_gap(self) -> float:
-        """Seconds after which an obstacle that was not seen again is over in any case."""
+        """Seconds without a sighting after which the track of an obstacle ends in any case."""
         return max(self.patience, self.max_gap)
 
 
 @dataclass(frozen=True)
 class Track:
-    """What is known of an obstacle of the newest frame from those before.
+    """What earlier frames tell about an obstacle of the newest one.
 
     Attributes:
         id: from 1, never used again; None before it was there in enough frames.
@@ -176,7 +176,7 @@ class Tracker:
         )
 
     def save(self) -> dict[str, NDArray[Any]]:
-        """Return what it remembers of the frames so far, for `restore`."""
+        """Return the state after the frames so far, for `restore`."""
         clock = [self._next_id, self._now, *([] if self._stamp is None else [self._stamp])]
         return {
             'clock': np.array(clock, np.int64),
@@ -189,7 +189,7 @@ class Tracker:
         }
 
     def restore(self, kept: Mapping[str, NDArray[Any]]) -> None:
-        """Go on where another tracker was saved.
+        """Continue from the saved state of another tracker.
 
         Raises:
             KeyError: something is missing.
