@@ -107,3 +107,9 @@ def test_commands_have_the_options_that_pages_name(page: Path, maskomaly: Any) -
         known = {'--help', '-h'} | {name for each in command.params for name in each.opts}
         options = {word.partition('=')[0] for word in words if word.startswith('--')}
         assert options <= known, f'maskomaly {line}: {options - known}'
+
+
+def test_the_page_of_commands_names_them_all(maskomaly: Any) -> None:
+    page = (ROOT / 'docs/commands.md').read_text(encoding='utf-8')
+    missing = [name for name in maskomaly.commands if f'`maskomaly {name}' not in page]
+    assert not set(missing) - {'version'}
