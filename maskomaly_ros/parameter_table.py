@@ -387,6 +387,14 @@ def json_schema() -> dict[str, Any]:
     """Return a JSON schema of parameter files, for editors."""
     rows = NodeParameters.model_json_schema()
     rows.pop('title', None)
+    for name, known in rows['properties'].items():
+        limits = TABLE[name].limits
+        for kind in known.get('anyOf', [known]):
+            if limits is not None and kind.get('type') in ('number', 'integer'):
+                # What pydantic makes of a range depends on its version, and ge says nothing here.
+                for word in ('ge', 'le', 'minimum', 'maximum'):
+                    kind.pop(word, None)
+                kind['minimum'], kind['maximum'] = limits
     section = {'type': 'object', 'properties': {'ros__parameters': rows}}
     return {
         '$schema': 'https://json-schema.org/draft/2020-12/schema',

@@ -114,6 +114,19 @@ def test_printed_table_and_schema_are_current() -> None:
     assert markdown() in (ROOT / 'docs' / 'parameters.md').read_text()
 
 
+def test_editors_are_told_every_range() -> None:
+    (section,) = json_schema()['patternProperties'].values()
+    properties = section['properties']['ros__parameters']['properties']
+    ranged = {name: row for name, row in TABLE.items() if row.limits}
+    assert len(ranged) > 20
+    for name, row in ranged.items():
+        number = next(
+            k for k in properties[name].get('anyOf', [properties[name]]) if 'minimum' in k
+        )
+        assert (number['minimum'], number['maximum']) == row.limits, name
+        assert not {'ge', 'le'} & number.keys(), name
+
+
 def test_live_ones_are_marked_in_the_parameter_file() -> None:
     text = (ROOT / 'config' / 'camera.yaml').read_text()
     blocks = text.partition('ros__parameters:')[2].split('\n\n')
