@@ -113,3 +113,11 @@ def test_the_page_of_commands_names_them_all(maskomaly: Any) -> None:
     page = (ROOT / 'docs/commands.md').read_text(encoding='utf-8')
     missing = [name for name in maskomaly.commands if f'`maskomaly {name}' not in page]
     assert not set(missing) - {'version'}
+
+
+def test_the_architecture_has_every_room() -> None:
+    page = (ROOT / 'docs/architecture.md').read_text(encoding='utf-8')
+    picture = (ROOT / 'docs/rooms.svg').read_text(encoding='utf-8')
+    for module in (ROOT / 'maskomaly_ros').glob('*/__init__.py'):
+        assert f'`{module.parent.name}`' in page
+        assert re.search(rf'\b{module.parent.name}\b', picture), module.parent.name
