@@ -12,15 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a bag says that it holds: `metadata.yaml`, and the numbers of the files of a split bag."""
+"""What a bag says that it holds: its metadata or index, and the numbers of split files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -40,15 +43,31 @@ class Announced:
     missing: tuple[str, ...] = ()
     files: dict[str, int] = field(default_factory=dict)
 
+    def at_least(self, connections: Iterable[Any]) -> dict[tuple[str, str], int]:
+        """Return messages by topic and type: what is announced, or what a reader has counted.
 
-def read_announced(path: Path, files: Iterable[Path]) -> Announced:
-    """Return what a bag says that it holds; nothing where its metadata is missing or damaged.
+        Args:
+            connections: of the reader (`rosbags.interfaces.Connection`).
+
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        for connection in connections:
+            counts[connection.topic, connection.msgtype] += connection.msgcount
+        return {name: max(count, self.counts.get(name, 0)) for name, count in counts.items()}
+
+
+def read_announced(path: Path, files: Sequence[Path]) -> Announced:
+    """Return what a bag says that it holds, in ROS 2 by its metadata, in ROS 1 by its index.
+
+    That is nothing where these are missing or damaged.
 
     Args:
         path: of the bag.
         files: its storage files that are there.
 
     """
+    if any(file.suffix == '.bag' for file in files):
+        return Announced(_indexed(files), _gaps(files))
     try:
         information: Any = yaml.safe_load((path / 'metadata.yaml').read_text(encoding='utf-8'))
         information = information['rosbag2_bagfile_information']
@@ -70,6 +89,20 @@ def read_announced(path: Path, files: Iterable[Path]) -> Announced:
 
 def _is_count(number: object) -> bool:
     return isinstance(number, int) and 0 < number < 2**40
+
+
+def _indexed(files: Iterable[Path]) -> dict[tuple[str, str], int]:
+    from maskomaly_ros.drives.storage.records import ERRORS, Topic
+    from maskomaly_ros.drives.storage.ros1 import read_ros1
+
+    counts: Counter[tuple[str, str]] = Counter()
+    for file in files:
+        if file.suffix == '.bag':
+            with suppress(*ERRORS, OSError), file.open('rb') as stream:
+                topics = takewhile(lambda item: isinstance(item, Topic), read_ros1(stream))
+                for topic in cast('Iterator[Any]', topics):
+                    counts[topic.topic, topic.msgtype] += topic.announced
+    return dict(counts)
 
 
 def _gaps(files: Iterable[Path]) -> tuple[str, ...]:

@@ -100,6 +100,7 @@ class BagSource(Source):
         with ExitStack() as stack:
             self._reader = self._open(files)
             stack.callback(lambda: self._reader.close())
+            self._counts = self._announced.at_least(self._reader.connections)
             self._learn_standard_types()
             self.cameras = self._choose(topics)
             self.topics = tuple(dict.fromkeys(c.topic for c in self.cameras))
@@ -109,11 +110,11 @@ class BagSource(Source):
             self._stack = stack.pop_all()
 
     def __len__(self) -> int:
-        return sum(connection.msgcount for connection in self.cameras)
+        return sum(self._counts[key] for key in _names(self.cameras))
 
     def count(self, topic: str) -> int | None:
         """Return the number of frames of a topic, broken ones included."""
-        return sum(int(c.msgcount) for c in self.cameras if c.topic == topic)
+        return sum(self._counts[key] for key in _names(self.cameras) if key[0] == topic)
 
     def close(self) -> None:
         """Close the files of the bag."""
@@ -289,10 +290,7 @@ class BagSource(Source):
         except Exception as error:  # as on opening
             self._report_place(reason_of(error))
         else:
-            announced: Counter[tuple[str, str]] = Counter()
-            for c in connections:
-                announced[c.topic, c.msgtype] += c.msgcount
-            if all(len(delivered[key]) >= count for key, count in announced.items()):
+            if all(len(times) >= self._counts[key] for key, times in delivered.items()):
                 return
         known = {key: Counter(times) for key, times in delivered.items()}
         delivered.clear()
@@ -418,7 +416,7 @@ class BagSource(Source):
     def _why_no_camera(self, topic: str) -> str:
         """Return why nothing of a topic can be a picture, judged by its first message."""
         connections = [c for c in self._reader.connections if c.topic == topic]
-        if not sum(c.msgcount for c in connections):
+        if not any(self._counts[key] for key in _names(connections)):
             return 'no messages'
         try:
             _, _, data = next(iter(self._reader.messages(connections)))
@@ -462,6 +460,11 @@ class BagSource(Source):
         return True
 
     def _rate(self, topic: str) -> float:
-        count = sum(c.msgcount for c in self.cameras if c.topic == topic)
+        count = self.count(topic) or 0
         seconds = self._reader.duration / 1e9 if count else 0.0
         return (count - 1) / seconds if count > 1 and seconds > 1e-6 else DEFAULT_RATE
+
+
+def _names(connections: Sequence[Connection]) -> dict[tuple[str, str], None]:
+    """Return topics and types once each, in order: a bag may have several connections of one."""
+    return dict.fromkeys((c.topic, c.msgtype) for c in connections)

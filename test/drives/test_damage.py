@@ -200,6 +200,19 @@ def test_damaged_beginning_costs_little(bags: Any, kind: str) -> None:
     check_count(frames, problems, announced)
 
 
+def test_index_of_a_ros1_bag_counts_what_its_chunks_no_longer_do(bags: Any) -> None:
+    """The reader counts what it finds behind the chunks, and can be below what is read."""
+    path = bags.write('drive.bag', 'ros1')
+    content = bytearray(path.read_bytes())
+    record = content.rindex(b'op=\x04')  # the last behind the only chunk: of the second camera
+    place = content.index(b'conn=', record - 40)
+    content[place + 5] += 50
+    path.write_bytes(content)
+    frames, problems, announced = read(path, topics=EVERY_CAMERA)
+    assert announced == 40
+    check_count(frames, problems, announced)
+
+
 def test_cut_index_is_looked_through_once(bags: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was gone through anew from each of its last bytes."""
     path = bags.write('drive.bag', 'ros1')
