@@ -63,7 +63,7 @@ _SLOW = (
     'evaluation/test_plots.py', 'evaluation/test_report.py', 'evaluation/test_same_scores.py',
     'recorder/test_node.py', 'replay/test_page.py', 'replay/test_run.py', 'test_benchmark.py',
     'test_detector.py', 'test_fuzz.py', 'test_launch.py', 'test_parameters.py', 'test_scoring.py',
-    'test_scoring_fused.py',
+    'test_scores_triton.py', 'test_scoring_fused.py',
 )  # fmt: skip
 
 

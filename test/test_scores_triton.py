@@ -17,10 +17,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +27,6 @@ from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scores import SCORES, ClassStatistics, compute_scores
 from maskomaly_ros.scoring import ScoringParameters
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 NAMES = (
     'eam', 'rba', 'mask2anomaly', 'max-softmax', 'max-logit', 'energy', 'entropy', 'sml',
@@ -42,9 +36,7 @@ TOLERANCES = {'odin-temperature': 3e-4, 'sml': 1e-4}
 PARAMETERS = ScoringParameters()
 
 
-@pytest.mark.skipif(
-    not (INTERPRETED or torch.cuda.is_available()), reason='a CUDA device, or TRITON_INTERPRET=1'
-)
+@pytest.mark.triton
 class TestTriton:
     """On a GPU, or on the CPU by triton's interpreter, one program after the other."""
 
@@ -113,22 +105,6 @@ class TestTriton:
                     MaskPrediction(masks, classes, (6, 6), (3.0, 3.0)), PARAMETERS, ['rba']
                 )
             broken.copy_(before)
-
-
-@pytest.mark.skipif(INTERPRETED, reason='a run that is not interpreted')
-@pytest.mark.skipif(torch.cuda.is_available(), reason='the kernel itself runs here')
-def test_triton_in_its_interpreter():
-    pytest.importorskip('triton')
-    result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', __file__, '-k', 'TestTriton'],
-        cwd=REPOSITORY,
-        env={**os.environ, 'TRITON_INTERPRET': '1'},
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert result.returncode == 0, result.stdout[-5000:]
-    assert 'passed' in result.stdout
 
 
 @pytest.mark.parametrize('exact', [0, 1])
