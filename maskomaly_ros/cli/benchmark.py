@@ -76,7 +76,7 @@ def benchmark(
     ] = None,
     json_file: options.Json = None,
 ) -> None:
-    """Measure speed and memory, stage by stage, beside the literal and the plain way.
+    """Measure speed and memory by stage, beside the literal algorithm and plain torch.
 
     CHECKPOINT may be `random:` and the name of a published network, such as `random:swin-l`:
     speed does not depend on the weights.

@@ -56,7 +56,7 @@ Config = Annotated[
 
 @app.command(name='list')
 def list_checkpoints() -> None:
-    """List the published checkpoints that are known by name."""
+    """List the published checkpoints that have a name here."""
     from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, cache_folder
     from maskomaly_ros.queries import bundled_queries
 
@@ -140,7 +140,7 @@ def convert(
     out: Annotated[Path, typer.Option(help='Folder to write; it must be new or empty.')],
     config: Config = None,
 ) -> None:
-    """Write a checkpoint as a folder that transformers, and this package, load."""
+    """Convert a checkpoint to a folder that transformers and this package can load."""
     from maskomaly_ros.networks.conversion import convert as write
 
     with ERR.status(f'converting {checkpoint}'):

@@ -77,7 +77,7 @@ def compare(
     precision: options.Precision = 'float32',
     input_size: options.Size = None,
 ) -> None:
-    """Compare scores on the same outputs of networks, with intervals and a mark beyond noise."""
+    """Compare scores on the same outputs of networks, with intervals and marks beyond noise."""
     from maskomaly_ros.evaluation import comparison, comparison_tables
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary

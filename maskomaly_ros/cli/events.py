@@ -53,7 +53,7 @@ def events(
         options.MaybeStr,
         typer.Option(metavar='TIME', help='Begun then or later: 2026-11-28T15:00, UTC.'),
     ] = None,
-    pinned: Annotated[bool, typer.Option('--pinned', help='Pinned ones alone.')] = False,
+    pinned: Annotated[bool, typer.Option('--pinned', help='Only pinned ones.')] = False,
     html: Annotated[options.MaybePath, typer.Option(metavar='FILE', help='Write a page.')] = None,
     pin: Annotated[bool, typer.Option('--pin', help='Never let them be deleted.')] = False,
     unpin: Annotated[bool, typer.Option('--unpin', help='Let them be deleted again.')] = False,
@@ -74,7 +74,7 @@ def events(
         ),
     ] = None,
 ) -> None:
-    """Show what was recorded; make a page, pin, delete, export for labelling.
+    """Show what the event recorder kept; make a page, pin, delete, export for labelling.
 
     The exit status is 3 where a recording could not be exported.
     """

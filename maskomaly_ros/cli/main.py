@@ -130,11 +130,13 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _set_up(
-    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='Print problems alone.')] = False,
-    verbose: Annotated[bool, typer.Option('--verbose', help='Say what is done.')] = False,
+    quiet: Annotated[bool, typer.Option('--quiet', '-q', help='Print only problems.')] = False,
+    verbose: Annotated[bool, typer.Option('--verbose', help='Say what is being done.')] = False,
     _: Annotated[
         bool,
-        typer.Option('--version', callback=_show_version, is_eager=True, help='Print it and end.'),
+        typer.Option(
+            '--version', callback=_show_version, is_eager=True, help='Print the version and exit.'
+        ),
     ] = False,
 ) -> None:
     handler: logging.Handler = logging.StreamHandler()

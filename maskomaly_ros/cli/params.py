@@ -25,14 +25,14 @@ import typer
 from maskomaly_ros.cli.common import OUT
 
 app = typer.Typer(
-    name='params', help='Parameter files: check one, or print what may stand in it.',
+    name='params', help='Check a parameter file, or print what it may contain.',
     no_args_is_help=True,
 )  # fmt: skip
 
 
 @app.command()
 def check(file: Annotated[Path, typer.Argument(help='Such as config/camera.yaml.')]) -> None:
-    """Check a parameter file as the node would, without ROS; status 1 where it is refused."""
+    """Check a parameter file as the node would, without ROS; status 1 if it is refused."""
     from maskomaly_ros.parameters import load_settings, read_parameters, with_defaults
 
     given = read_parameters(file)

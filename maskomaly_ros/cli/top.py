@@ -32,7 +32,7 @@ def top(
         float, typer.Option(min=0.0, help='Seconds that a snapshot waits for a node.')
     ] = 10.0,
 ) -> None:
-    """Show how nodes and their cameras are, live, from /diagnostics; Ctrl-C ends it.
+    """Show the state of nodes and cameras live, from /diagnostics; Ctrl-C ends it.
 
     A snapshot ends with status 1 where no node was heard.
     """
