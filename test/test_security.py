@@ -31,10 +31,8 @@ NETWORK_USERS = {
     NETWORKS / 'download.py',  # `maskomaly checkpoint download`
     NETWORKS / 'checkpoints.py',  # a Hugging Face id given as the checkpoint
     ROOT / 'maskomaly_ros' / 'rig' / 'processes.py',
-    ROOT
-    / 'maskomaly_ros'
-    / 'mining'
-    / 'mine.py',  # the address of a Ray cluster, where one is given
+    # The address of a Ray cluster, where one is given.
+    ROOT / 'maskomaly_ros' / 'mining' / 'fleet.py',
 }
 NETWORK_LIBRARIES = {'http', 'huggingface_hub', 'requests', 'socket', 'urllib.request', 'urllib3'}
 # Runs a program in which connections, processes and shells end it.
