@@ -58,10 +58,10 @@ _COARSE_SETS = tuple(
 _CITYSCAPES_THINGS = (0, 0, 0, 0, 0, 255, 255, 255, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
 _CAMVID_THINGS = (0, 0, 255, 0, 0, 0, 255, 0, 1, 1, 1)
 _COARSE_THINGS = (0, 0, 1, 1, 255, 0, 0)
-# The same with poles and signs among them, and walls and fences unsure.
-_CITYSCAPES_UPRIGHT = (0, 0, 0, 255, 255, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1)
-_CAMVID_UPRIGHT = (0, 0, 1, 0, 0, 0, 1, 255, 1, 1, 1)
-_COARSE_UPRIGHT = (0, 0, 1, 1, 255, 0, 0)
+# Things other than vehicles, poles and signs among them; walls and fences unsure.
+_CITYSCAPES_OTHERS = (0, 0, 0, 255, 255, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0)
+_CAMVID_OTHERS = (0, 0, 1, 0, 0, 0, 1, 255, 0, 1, 1)
+_COARSE_OTHERS = (0, 0, 1, 0, 255, 0, 0)
 
 
 def _members(sets: tuple[tuple[str, ...], ...]) -> NDArray[np.float32]:
@@ -115,10 +115,10 @@ CLASS_LISTS = {
 }
 # For each origin: the targets of the queries that are taught what a thing is, [2, labels].
 THINGS = {
-    'cityscapes_256': np.array((_CITYSCAPES_THINGS, _CITYSCAPES_UPRIGHT), np.uint8),
-    'camvid': np.array((_CAMVID_THINGS, _CAMVID_UPRIGHT), np.uint8),
-    'idd_lite': np.array((_COARSE_THINGS, _COARSE_UPRIGHT), np.uint8),
-    'scenes': np.array((_COARSE_THINGS, _COARSE_UPRIGHT), np.uint8),
+    'cityscapes_256': np.array((_CITYSCAPES_THINGS, _CITYSCAPES_OTHERS), np.uint8),
+    'camvid': np.array((_CAMVID_THINGS, _CAMVID_OTHERS), np.uint8),
+    'idd_lite': np.array((_COARSE_THINGS, _COARSE_OTHERS), np.uint8),
+    'scenes': np.array((_COARSE_THINGS, _COARSE_OTHERS), np.uint8),
 }
 # Labels that are few in pixels: views in which they show are preferred.
 RARE = {

@@ -93,7 +93,7 @@ class TrainingOptions:
     backbone: int = 0
     generated: int = 500
     queries: int = 60
-    points: int = 1800
+    points: int = 3000
     precision: str = 'bfloat16'
     seed: int = 0
     start: str | None = None
