@@ -39,6 +39,7 @@ from maskomaly_ros.cli import (
     evaluate,
     events,
     export,
+    fit_novelty,
     generate,
     mine,
     params,
@@ -109,6 +110,7 @@ app.command()(export.export)
 app.command()(generate.generate)
 app.command()(demo.demo)
 app.command()(train.train)
+app.command()(fit_novelty.fit_novelty)
 app.command()(version.version)
 
 

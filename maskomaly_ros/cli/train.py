@@ -40,6 +40,10 @@ def train(
     learning_rate: Annotated[
         options.MaybeFloat, typer.Option(help='Highest learning rate.')
     ] = None,
+    backbone_rate: Annotated[
+        options.MaybeFloat,
+        typer.Option(min=0, help='Share of it that the backbone gets; 0 leaves it as it is.'),
+    ] = None,
     classes: Annotated[
         options.MaybeStr, typer.Option(help='Class list: level1 (7 classes) or cityscapes (19).')
     ] = None,
@@ -72,6 +76,7 @@ def train(
         'steps': steps,
         'batch_size': batch_size,
         'learning_rate': learning_rate,
+        'backbone_rate': backbone_rate,
         'classes': classes,
         'generated': generated,
         'seed': seed,

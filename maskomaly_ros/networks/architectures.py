@@ -20,6 +20,7 @@ needs beyond that, to be loaded, traced or described, stands here and nowhere el
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,12 +40,13 @@ class Architecture:
     Attributes:
         name: what papers call it.
         model_type: what its config.json says.
-        model_name: class of the model in transformers.
+        model_name: class of the model in transformers, or in `module`.
         config_name: class of its configuration.
         num_queries: finds N in a configuration.
         backbone: says in words what features come from.
         has_fixed_squares: its input has the side `image_size` of the configuration, and no other.
         prepare: called with a loaded model before it predicts.
+        module: module of this package that has the classes; None: transformers has them.
 
     """
 
@@ -56,6 +58,7 @@ class Architecture:
     backbone: Callable[[Config], str]
     has_fixed_squares: bool = False
     prepare: Callable[[Any], None] = lambda model: None
+    module: str | None = None
 
     def model_class(self) -> Any:
         """Return the class of the model.
@@ -73,7 +76,8 @@ class Architecture:
     def _find(self, name: str) -> Any:
         import transformers  # late, as it takes a second, and not every program needs a model
 
-        found = getattr(transformers, name, None)
+        home = transformers if self.module is None else importlib.import_module(self.module)
+        found = getattr(home, name, None)
         if found is None:
             raise MaskomalyError(
                 f'{self.name} (model_type {self.model_type!r}) is not part of transformers '
@@ -124,6 +128,15 @@ ARCHITECTURES = {
             'Mask2FormerConfig',
             lambda config: int(config.num_queries),
             _stages,
+        ),
+        Architecture(
+            'Mask2Former with a query for novel things',
+            'mask2former_novelty',
+            'NoveltyMask2Former',
+            'NoveltyMask2FormerConfig',
+            lambda config: int(config.num_queries),
+            _stages,
+            module='maskomaly_ros.networks.novelty',
         ),
         Architecture(
             'MaskFormer',

@@ -28,20 +28,21 @@ from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from maskomaly_ros.errors import MaskomalyError, listed
+from maskomaly_ros.networks import efficientnet_lite, novelty
 from maskomaly_ros.networks.architectures import Config, find_architecture
 from maskomaly_ros.networks.base import PixelNetwork
 from maskomaly_ros.networks.checkpoints import CheckpointFile, CheckpointFolder
 from maskomaly_ros.networks.compilation import check_compiler, compiled
 from maskomaly_ros.networks.deformable_attention import fuse_deformable_attention
 from maskomaly_ros.networks.devices import autocast_dtype
-from maskomaly_ros.networks.efficientnet_lite import register
 from maskomaly_ros.networks.limits import check_content, check_size
 from maskomaly_ros.networks.official_weights import transformers_config, transformers_weights
 from maskomaly_ros.networks.preprocessing import InputSize
 from maskomaly_ros.networks.unpickling import check_torch_file, plain_reason, read_weights
 
 _LOG = logging.getLogger(__name__)
-register()  # before any configuration is read
+for _own in (efficientnet_lite, novelty):  # before any configuration is read
+    _own.register()
 # What no prediction reads, and what only some releases of the library keep in files: the class
 # weights of the loss, counters, index tables, a norm behind the last stage of a backbone, and a
 # token of its pretraining.
@@ -93,7 +94,7 @@ class TransformersNetwork(PixelNetwork):
             model = model.to(memory_format=torch.channels_last)
             if compile:
                 fuse_deformable_attention(model)
-        if self._autocast_dtype is not None and architecture.model_type == 'mask2former':
+        if self._autocast_dtype is not None and architecture.model_type.startswith('mask2former'):
             level = model.model.pixel_level_module
             level.decoder = _InFloat32(level.decoder)
         self._model = LogitsOnly(model)

@@ -155,21 +155,43 @@ def load_training_set(
     """
     groups = []
     for share, name in _SHARES:
-        folder = data / name / 'train'
-        images = sorted((folder / 'images').glob('*'))
-        if not images:
-            raise MaskomalyError(f'no training images in {folder / "images"}')
-        read = (_read(path, folder / 'labels', name) for path in images)
-        groups.append((share, list(progress(read, len(images), f'reading {name}'))))
+        paths = _paths(data, name)
+        read = (_read(path, name) for path in paths)
+        groups.append((share, list(progress(read, len(paths), f'reading {name}'))))
     if generated:
         scenes = (_render(_SEED_OF_SCENES + seed * generated + i) for i in range(generated))
         groups.append((_SHARE_OF_SCENES, list(progress(scenes, generated, 'rendering scenes'))))
     return TrainingSet(classes, groups, crop, batch_size, points, seed)
 
 
-def _read(path: Path, labels: Path, origin: str) -> LabelledImage:
+def read_images(data: Path, count: int) -> Iterator[LabelledImage]:
+    """Yield at most so many of each data set's training images, evenly spread, as they are.
+
+    Args:
+        data: as for `load_training_set`.
+        count: of each data set.
+
+    Raises:
+        MaskomalyError: as `load_training_set`.
+
+    """
+    for _, name in _SHARES:
+        paths = _paths(data, name)
+        for index in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round()):
+            yield _read(paths[int(index)], name)
+
+
+def _paths(data: Path, name: str) -> list[Path]:
+    folder = data / name / 'train' / 'images'
+    paths = sorted(folder.glob('*'))
+    if not paths:
+        raise MaskomalyError(f'no training images in {folder}')
+    return paths
+
+
+def _read(path: Path, origin: str) -> LabelledImage:
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    label_path = labels / f'{path.stem}.png'
+    label_path = path.parent.parent / 'labels' / f'{path.stem}.png'
     label = cv2.imread(str(label_path), cv2.IMREAD_GRAYSCALE)
     if image is None or label is None or image.shape[:2] != label.shape:
         raise MaskomalyError(f'{path} and {label_path} are not an image and its labels')

@@ -71,7 +71,8 @@ class TrainingOptions:
         crop: height and width in pixels of the images that the network sees, multiples of 32;
             None takes 192 x 320 on a CPU and 384 x 640 on CUDA.
         learning_rate: the highest; it rises over 100 steps, then decays (poly, power 0.9).
-        backbone_rate: share of it that the pretrained backbone gets.
+        backbone_rate: share of it that the pretrained backbone gets; 0 leaves the backbone as it
+            is, so that its features go on telling apart what the training images do not show.
         classes: a key of `CLASS_LISTS`.
         backbone: 0, 1 or 2: which EfficientNet-Lite.
         generated: how many generated scenes to mix in.
@@ -292,6 +293,8 @@ class _Run:
         self._options = options
         self._out = out
         averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+        if options.backbone_rate == 0:
+            model.model.pixel_level_module.encoder.requires_grad_(False)
         self._average = AveragedModel(model, multi_avg_fn=averaging)
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(model, options.backbone_rate),
@@ -406,6 +409,8 @@ def _parameter_groups(model: torch.nn.Module, backbone_rate: float) -> list[dict
     """
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_small = parameter.ndim < 2 or 'embed' in name or 'queries_features' in name
         is_backbone = name.startswith('model.pixel_level_module.encoder.')
         groups.setdefault((is_small, is_backbone), []).append(parameter)

@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -56,28 +55,10 @@ def train(data: Path, out: Path, options: TrainingOptions, *, save_every: int = 
     return training.train(data, out, options, backbone_weights=RANDOM, save_every=save_every)
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder in the layout of the real data: a road, a sky, a car."""
-    root = tmp_path_factory.mktemp('data')
-    rng = np.random.default_rng(0)
-    for name, (sky, road, car, ignore) in (
-        ('cityscapes_256', (10, 0, 13, 255)),
-        ('camvid', (0, 3, 8, 11)),
-        ('idd_lite', (6, 0, 3, 255)),
-    ):
-        for kind in ('images', 'labels'):
-            (root / name / 'train' / kind).mkdir(parents=True)
-        for i in range(3):
-            labels = np.full((80, 120), sky, np.uint8)
-            labels[40:] = road
-            labels[35:55, 20 + 20 * i : 50 + 20 * i] = car
-            labels[:5, :5] = ignore
-            image = np.stack([labels * 7, 255 - labels, labels * 3], -1).astype(np.uint8)
-            image += rng.integers(0, 20, image.shape, np.uint8)
-            cv2.imwrite(str(root / name / 'train' / 'images' / f'{i}.jpg'), image)
-            cv2.imwrite(str(root / name / 'train' / 'labels' / f'{i}.png'), labels)
-    return root
+@pytest.fixture
+def data(training_data: Path) -> Path:
+    """Return a folder in the layout of the real data."""
+    return training_data
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
