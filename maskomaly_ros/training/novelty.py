@@ -103,7 +103,9 @@ def fit_novelty(
             f'{model.config.num_queries - 1}'
         )
     rng = np.random.default_rng(options.seed)
-    points, groups, held_out = [], [], []
+    points: list[NDArray[np.float32]] = []
+    groups: list[tuple[str, int]] = []
+    held_out: list[NDArray[np.float32]] = []
     for index, (image, features) in enumerate(_features(model, data, options.images)):
         if index % 5 == 4:
             held_out.append(features)
@@ -209,4 +211,5 @@ def _with_novelty(
     fitted.novelty.float()
     fitted.novelty.whitening.copy_(torch.from_numpy(whitening))
     fitted.novelty.whitened.copy_(torch.from_numpy(prototypes @ whitening.T))
-    return fitted.eval()
+    fitted.eval()
+    return fitted

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from maskomaly_ros.networks.novelty import (
     NoveltyMask2FormerConfig,
     register,
 )
+from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
 register()
 register_backbone()
@@ -106,8 +108,10 @@ def test_only_the_mask_of_the_query_is_another(folders: tuple[Path, Path]) -> No
 
 def test_what_is_known_is_not_novel(folders: tuple[Path, Path]) -> None:
     network = load_network(folders[1], device='cpu', backend='transformers')
+    assert isinstance(network, TransformersNetwork)
     before = network.predict([FRAME]).mask_logits[:, 2].sigmoid()
-    novelty = network.traceable().model.novelty
+    model: Any = network.traceable().model
+    novelty = model.novelty
     novelty.limits.copy_(torch.tensor([1e4, 2e4]))  # nothing is as far as this
     known = network.predict([FRAME]).mask_logits[:, 2].sigmoid()
     novelty.limits.copy_(torch.tensor([-2e4, -1e4]))  # everything is farther

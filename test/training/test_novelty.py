@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,9 @@ from transformers import Mask2FormerForUniversalSegmentation
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import load_network
+from maskomaly_ros.networks.transformers_network import TransformersNetwork
 from maskomaly_ros.training import novelty as fitting
+from maskomaly_ros.training.data import read_images
 from maskomaly_ros.training.novelty import NoveltyOptions, fit_novelty
 from maskomaly_ros.training.train import TrainingOptions, build_model
 
@@ -44,10 +47,11 @@ def test_a_known_image_is_nearer_than_noise(
 ) -> None:
     out = fit_novelty(checkpoint, training_data, tmp_path / 'fitted', NoveltyOptions(images=10))
     network = load_network(out, device='cpu', backend='transformers')
-    model = network.traceable().model
+    assert isinstance(network, TransformersNetwork)
+    model: Any = network.traceable().model
     assert isinstance(model, Mask2FormerForUniversalSegmentation)
     assert model.novelty.limits[0] < model.novelty.limits[1]
-    known = next(fitting.read_images(training_data, 1)).image
+    known = next(read_images(training_data, 1)).image
     noise = np.random.default_rng(0).integers(0, 255, known.shape, np.uint8)
     with torch.inference_mode():
         near, far = (
