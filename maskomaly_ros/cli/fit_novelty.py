@@ -42,7 +42,7 @@ def fit_novelty(
             max=10,
             help='Exponent of its own mask: lower finds more of what it is unsure of.',
         ),
-    ] = 0.3,
+    ] = 0.4,
     images: Annotated[
         int, typer.Option(min=10, help='Images of each data set that are looked at.')
     ] = 300,

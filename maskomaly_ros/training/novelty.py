@@ -63,7 +63,7 @@ class NoveltyOptions:
     """
 
     query: int = 0
-    sharpness: float = 0.3
+    sharpness: float = 0.4
     images: int = 300
     points: int = 400
     seed: int = 0
