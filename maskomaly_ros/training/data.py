@@ -164,12 +164,13 @@ def load_training_set(
     return TrainingSet(classes, groups, crop, batch_size, points, seed)
 
 
-def read_images(data: Path, count: int) -> Iterator[LabelledImage]:
+def read_images(data: Path, count: int, generated: int = 0) -> Iterator[LabelledImage]:
     """Yield at most so many of each data set's training images, evenly spread, as they are.
 
     Args:
         data: as for `load_training_set`.
         count: of each data set.
+        generated: how many generated scenes follow, the first that training sees with seed 0.
 
     Raises:
         MaskomalyError: as `load_training_set`.
@@ -179,6 +180,8 @@ def read_images(data: Path, count: int) -> Iterator[LabelledImage]:
         paths = _paths(data, name)
         for index in np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round()):
             yield _read(paths[int(index)], name)
+    for index in range(generated):
+        yield _render(_SEED_OF_SCENES + index)
 
 
 def _paths(data: Path, name: str) -> list[Path]:

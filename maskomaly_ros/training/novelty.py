@@ -57,6 +57,7 @@ class NoveltyOptions:
         sharpness: exponent of its own mask; see `NoveltyMask2Former`.
         images: of each data set that are looked at, evenly spread; every fifth of them is left
             out of the fit and sets the limits.
+        generated: scenes that are looked at like a data set of their own.
         points: of each image, drawn so that rare labels are not.
         seed: of everything random.
 
@@ -65,6 +66,7 @@ class NoveltyOptions:
     query: int = 0
     sharpness: float = 0.4
     images: int = 300
+    generated: int = 100
     points: int = 400
     seed: int = 0
 
@@ -106,7 +108,7 @@ def fit_novelty(
     points: list[NDArray[np.float32]] = []
     groups: list[tuple[str, int]] = []
     held_out: list[NDArray[np.float32]] = []
-    for index, (image, features) in enumerate(_features(model, data, options.images)):
+    for index, (image, features) in enumerate(_features(model, data, options)):
         if index % 5 == 4:
             held_out.append(features)
             continue
@@ -127,12 +129,12 @@ def fit_novelty(
 
 @torch.inference_mode()
 def _features(
-    model: Any, data: Path, count: int
+    model: Any, data: Path, options: NoveltyOptions
 ) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
     """Yield images with the last feature map of the backbone, [c, h, w] without the padding."""
     form = input_form(model.config, None, None)
     encoder = model.model.pixel_level_module.encoder
-    for image in read_images(data, count):
+    for image in read_images(data, options.images, options.generated):
         pixels, (height, width), _ = form.prepare([image.image], torch.device('cpu'), None)
         features = encoder(pixels).feature_maps[-1][0]
         rows, columns = (
