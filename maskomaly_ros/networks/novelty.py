@@ -23,6 +23,7 @@ giraffe a high one. No anomaly is needed to find prototypes, covariance or limit
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -137,9 +138,14 @@ class NoveltyMask2Former(Mask2FormerForUniversalSegmentation):
     def _replace(self, masks: Tensor, novelty: Tensor) -> Tensor:
         query = self.config.novelty_query
         spread = F.interpolate(novelty, masks.shape[-2:], mode='bilinear', align_corners=False)
-        things = masks[:, query : query + 1].sigmoid()
-        novel = (things**self.config.novelty_sharpness * spread).clamp(_SMALLEST, 1 - _SMALLEST)
-        return torch.cat((masks[:, :query], novel.logit(), masks[:, query + 1 :]), 1)
+        # The logarithm of a sigmoid, written out: runtimes round the sigmoid of what is far below
+        # zero to zero, and make logsigmoid of it.
+        own = masks[:, query : query + 1]
+        things = own.clamp(max=0) - torch.log1p((-own.abs()).exp())
+        log = self.config.novelty_sharpness * things + spread.log()
+        log = log.clamp(math.log(_SMALLEST), math.log1p(-_SMALLEST))
+        novel = log - torch.log1p(-log.exp())
+        return torch.cat((masks[:, :query], novel, masks[:, query + 1 :]), 1)
 
 
 def register() -> None:
