@@ -259,9 +259,12 @@ def test_score_joins_its_parts(case):
         clear = (reject > 1e-4) | borders
         reject, accept, score = reject[clear], accept[clear], score[clear]
     weight = case.parameters.reject_weight
+    power = reject**weight
+    if weight > 0:  # float32 rounds a vanishing weight to zero, and 0 ** 0 is 1
+        power = power.where(reject > 0, 0.0)
     expected = {
         'sum': weight * reject + (1 - weight) * accept,
-        'geometric': reject**weight * accept ** (1 - weight),
+        'geometric': power * accept ** (1 - weight),
         'product': reject * accept,
         'minimum': torch.minimum(reject, accept),
     }[case.parameters.fusion]
