@@ -71,6 +71,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.fused.sums import LARGEST_TEMPERATURE_RATIO, SUMS
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
     ScoringParameters,
@@ -441,7 +442,7 @@ def _scores_by_numba(
     plan = fused.Plan(
         weights=weights,
         void=void.numpy(),
-        places=np.array([names.index(each) if each in names else -1 for each in fused.SUMS]),
+        places=np.array([names.index(each) if each in names else -1 for each in SUMS]),
         mean=mean.astype(np.float32),
         deviation=deviation.astype(np.float32),
         temperature=ODIN_TEMPERATURE,
@@ -500,7 +501,7 @@ def _serving(prediction: MaskPrediction, module: Any) -> Any:
     if module is None:
         return None
     ratio = prediction.mask_logits.shape[1] / ODIN_TEMPERATURE
-    return module if ratio <= module.LARGEST_TEMPERATURE_RATIO else None
+    return module if ratio <= LARGEST_TEMPERATURE_RATIO else None
 
 
 @functools.cache

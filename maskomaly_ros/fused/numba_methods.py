@@ -39,23 +39,7 @@ from numpy.typing import NDArray
 
 from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
 from maskomaly_ros.fused.numba_functions import log, log1p
-
-SUMS: Final = (
-    'eam',
-    'rba',
-    'mask2anomaly',
-    'max-softmax',
-    'max-logit',
-    'energy',
-    'entropy',
-    'sml',
-    'odin-temperature',
-    'baseline',
-)
-"""The scores that are computed here, in the order of `Plan.places`."""
-
-LARGEST_TEMPERATURE_RATIO: Final = 0.5
-"""Most that N / T may be: the series of ODIN's small differences are exact up to there."""
+from maskomaly_ros.fused.sums import SUMS
 
 _ROWS: Final = 16
 _COLUMNS: Final = 64

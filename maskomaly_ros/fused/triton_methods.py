@@ -34,22 +34,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SUMS: Final = (
-    'eam',
-    'rba',
-    'mask2anomaly',
-    'max-softmax',
-    'max-logit',
-    'energy',
-    'entropy',
-    'sml',
-    'odin-temperature',
-    'baseline',
-)
-"""The scores that are computed here."""
-
-LARGEST_TEMPERATURE_RATIO: Final = 0.5
-"""Most that N / T may be: the series of ODIN's small differences are exact up to there."""
+from maskomaly_ros.fused.sums import SUMS
 
 MOST_CLASSES: Final = 256
 """More sums would not stay in registers."""
