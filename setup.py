@@ -111,6 +111,7 @@ EXTRAS = {
         'mcap',  # writes bags as other recorders do
         'pillow',
         'pytest',
+        'pytest-rerunfailures',
         'pytest-timeout',
         'scikit-learn',  # whose metrics ours must equal
         'selenium',  # opens the HTML pages in Chromium where that is installed

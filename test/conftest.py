@@ -67,20 +67,32 @@ _SLOW = (
 )  # fmt: skip
 
 
+# Tests of several processes, and of frames that DDS may lose, also depend on what else the machine
+# does. They get one more try; the summary lists which took it, so that nobody overlooks them.
+_TRIED_AGAIN = (
+    'cli', 'demo', 'mining', 'node', 'recorder/test_node.py', 'rig', 'test_launch.py',
+)  # fmt: skip
+
+
 # Triton decides when it is imported whether it interprets its kernels, which needs no GPU.
 _CAN_RUN_KERNELS = os.environ.get('TRITON_INTERPRET') == '1' or torch.cuda.is_available()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as slow whatever lies in a place that is, and leave kernels to test_triton.py."""
+    """Mark what is slow and what is tried again, and leave kernels to test_triton.py."""
     elsewhere = [] if _CAN_RUN_KERNELS else [i for i in items if i.get_closest_marker('triton')]
     if elsewhere:
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
-    places = [Path(__file__).parent / place for place in _SLOW]
     for item in items:
-        if any(place in (item.path, *item.path.parents) for place in places):
+        if _is_in(_SLOW, item):
             item.add_marker('slow')
+        if _is_in(_TRIED_AGAIN, item):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def _is_in(places: tuple[str, ...], item: pytest.Item) -> bool:
+    return any(Path(__file__).parent / p in (item.path, *item.path.parents) for p in places)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
