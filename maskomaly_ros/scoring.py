@@ -286,7 +286,8 @@ def score_map(
     accept: tuple[str, ...] = ('anomalous',)
     fusion, reject_weight, parts = parameters.fusion, parameters.reject_weight, reject + accept
     if not parameters.anomalous_queries:
-        _log_missing_anomalous_queries()
+        if (fusion, reject_weight) != ('sum', 1.0):  # else it is what was asked for
+            _log_missing_anomalous_queries()
         fusion, reject_weight = 'sum', 1.0
     # A part without weight is not computed, whether it is multiplied by 0 or raised to it.
     if fusion in ('sum', 'geometric') and reject_weight in (0, 1):

@@ -98,5 +98,5 @@ def compare(actual: MaskPrediction, expected: MaskPrediction) -> Agreement:
 
 
 def _scores(prediction: MaskPrediction) -> torch.Tensor:
-    # No anomalous queries are known here.
+    # No anomalous queries are known here; with all weight on reject, nobody is told so.
     return prediction.scored(score_map, ScoringParameters(reject_weight=1.0))

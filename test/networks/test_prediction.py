@@ -29,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from maskomaly_ros import scoring
 from maskomaly_ros.benchmark import literal_score
 from maskomaly_ros.detector import Detector, DetectorConfig
 from maskomaly_ros.evaluation.cache import OutputCache
@@ -238,3 +239,12 @@ def test_outputs_are_kept_with_their_windows(tmp_path: Path) -> None:
 def test_agreement_sees_through_windows() -> None:
     prediction = windowed((24, 50), 33.0)
     assert compare(prediction, prediction).violations() == []
+
+
+def test_agreement_makes_no_remark_on_queries_that_it_does_not_ask_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scoring._log_missing_anomalous_queries.cache_clear()
+    prediction = windowed((24, 50), 33.0)
+    compare(prediction, prediction)
+    assert caplog.text == ''
