@@ -442,13 +442,13 @@ def _scores_by_numba(
     plan = fused.Plan(
         weights=weights,
         void=void.numpy(),
-        places=np.array([names.index(each) if each in names else -1 for each in SUMS]),
+        wanted=np.array([each in names for each in SUMS]),
         mean=mean.astype(np.float32),
         deviation=deviation.astype(np.float32),
         temperature=ODIN_TEMPERATURE,
     )
-    maps = fused.compute(logits.numpy(), plan, *_axes(prediction), len(names))
-    return {name: torch.from_numpy(each) for name, each in zip(names, maps, strict=True)}
+    maps = fused.compute(logits.numpy(), plan, *_axes(prediction))
+    return {name: torch.from_numpy(maps[name]) for name in names}
 
 
 def _scores_by_triton(

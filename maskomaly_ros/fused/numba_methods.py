@@ -19,6 +19,11 @@ of scores; every score then takes what it needs of the same sums. One of them al
 the same instructions, so that it is the same to the last bit. Block by block and
 row by row, so that everything but the inputs and the score maps stays in a processor's cache.
 
+A block is made of rows that lie evenly between the same two rows of the masks. Down a column of it
+a resized logit changes by the same step from row to row, and exp(−logit) by the same factor: one
+product takes the place of sampling and exponential. Logits beyond `_FAR` are put through
+exponentials of their own.
+
 Over a block a resized logit stays between the least and the largest mask pixel below it. A query
 is left out of a block where that shows that it is less than `_NEGLIGIBLE` of the sums, or cannot
 be the strongest. Masks are sampled in float64, so that large logits do not lose what is left of
@@ -41,13 +46,20 @@ from maskomaly_ros.fused.numba_compilation import OPTIONS, compiled
 from maskomaly_ros.fused.numba_functions import log, log1p
 from maskomaly_ros.fused.sums import SUMS
 
-_ROWS: Final = 16
-_COLUMNS: Final = 64
+_ROWS: Final = 16  # most rows of a block
+_COLUMNS: Final = 128
+_BAND: Final = 64  # rows that are finished before the next ones begin, or writing takes longest
 _NEGLIGIBLE: Final = 1e-6
+_FAR: Final = 40.0  # the product of two exp(40) is a float32
+_EVEN: Final = 1e-9  # most by which two steps between rows differ that count as the same
+_NO_MAP: Final = np.empty((0, 0), np.float32)
 _f4 = np.float32
 # 2 ** f = sum of (f · ln 2) ** k / k!; seven terms are exact to 2e-7 for |f| <= 0.5.
 _POWERS: Final = tuple(_f4(math.log(2) ** k / math.factorial(k)) for k in range(7))
 _LOG2_E: Final = _f4(math.log2(math.e))
+_EXACT_POWERS: Final = tuple(math.log(2) ** k / math.factorial(k) for k in range(8))  # to 5e-9
+_EXACT_LOG2_E: Final = math.log2(math.e)
+_ROUND: Final = 1.5 * 2.0**52  # added to a small number, leaves the nearest integer in its bits
 _LIMIT: Final = _f4(80)  # exp(80) is still a float32
 _AXIS = types.Tuple((types.int64[::1], types.int64[::1], types.float64[::1]))
 
@@ -65,7 +77,7 @@ class Plan:
     Attributes:
         weights: p_n[c] of every query and inlier class, float32 [N, C].
         void: which queries are void, bool [N].
-        places: place in the result of each of `SUMS`, −1 where it is not asked for, int64 [10].
+        wanted: which of `SUMS` are asked for, bool [10].
         mean: mean for SML, float32 [C].
         deviation: deviation for SML, float32 [C].
         temperature: of ODIN.
@@ -74,45 +86,41 @@ class Plan:
 
     weights: F4
     void: Flags
-    places: I8
+    wanted: Flags
     mean: F4
     deviation: F4
     temperature: float
 
 
-def compute(
-    masks: F4,
-    plan: Plan,
-    rows: Axis,
-    columns: Axis,
-    number: int,
-) -> F4:
-    """Return score maps of one frame, float32 [number, H, W], on one thread.
+def compute(masks: F4, plan: Plan, rows: Axis, columns: Axis) -> dict[str, F4]:
+    """Return the score maps of one frame that are asked for, float32 [H, W], on one thread.
 
     Args:
         masks: mask logits [N, h, w], contiguous.
         plan: what to compute.
         rows: between which two mask pixels the rows of the result lie, and how far along.
         columns: likewise for columns.
-        number: of score maps.
 
     """
-    result = np.empty((number, len(rows[0]), len(columns[0])), np.float32)
+    # One piece of memory: systems give large ones in large pages, and small pages take their time.
+    result = np.empty((int(plan.wanted.sum()), len(rows[0]), len(columns[0])), np.float32)
+    names = [name for name, wanted in zip(SUMS, plan.wanted, strict=True) if wanted]
+    maps = dict(zip(names, result, strict=True))
     _scores(
         masks,
         plan.weights,
         plan.weights.max(1),
         plan.void,
-        plan.places,
+        plan.wanted,
         plan.mean,
         plan.deviation,
         plan.temperature,
         rows,
         columns,
-        result,
+        tuple(maps.get(name, _NO_MAP) for name in SUMS),
         np.empty((0, 0)),
     )
-    return result
+    return maps
 
 
 def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
@@ -124,13 +132,13 @@ def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
         weights,
         weights.max(1),
         np.zeros(count, np.bool_),
-        np.full(len(SUMS), -1),
+        np.zeros(len(SUMS), np.bool_),
         np.arange(classes, dtype=np.float32),
         np.ones(classes, np.float32),
         1.0,
         rows,
         columns,
-        np.empty((0, 0, 0), np.float32),
+        (_NO_MAP,) * len(SUMS),
         sums,
     )
     return sums
@@ -138,34 +146,75 @@ def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
 
 @njit(**OPTIONS)
 def _sample_columns(
-    mask: NDArray[np.float32],
-    lower: NDArray[np.int64],
-    upper: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    wide: NDArray[np.float64],
+    masks: NDArray[np.float32], n: int, row: int, columns: I8, weights: F8, wide: F8, place: int
 ) -> None:
-    for x in range(len(wide)):
-        left = np.float64(mask[lower[x]])
-        wide[x] = left + (np.float64(mask[upper[x]]) - left) * weight[x]
+    """Write a row of mask n at the width of a block; columns are those left and right of each."""
+    for x in range(_COLUMNS):
+        left = np.float64(masks[n, row, np.uintp(columns[0, x])])
+        right = np.float64(masks[n, row, np.uintp(columns[1, x])])
+        wide[n, place, x] = left + (right - left) * weights[x]
 
 
 @njit(**OPTIONS)
 def _range(
-    mask: NDArray[np.float32], least: NDArray[np.float32], largest: NDArray[np.float32]
+    masks: NDArray[np.float32], n: int, upper: int, lower: int, left: int, right: int
 ) -> tuple[float, float]:
-    """Return the least and the largest pixel; column by column first, which vectorises."""
-    height, width = mask.shape
-    for x in range(width):
-        least[x] = largest[x] = mask[0, x]
-    for y in range(1, height):
-        for x in range(width):
-            least[x] = min(least[x], mask[y, x])
-            largest[x] = max(largest[x], mask[y, x])
-    lowest, highest = least[0], largest[0]
-    for x in range(1, width):
-        lowest = min(lowest, least[x])
-        highest = max(highest, largest[x])
+    """Return the least and the largest pixel of two rows, from column left to column right."""
+    lowest = highest = masks[n, upper, left]
+    for x in range(np.uintp(left), np.uintp(right + 1)):
+        above, below = masks[n, upper, x], masks[n, lower, x]
+        lowest = min(lowest, min(above, below))
+        highest = max(highest, max(above, below))
     return lowest, highest
+
+
+@njit(**OPTIONS)
+def _even_rows(top: int, bottom: int, upper: I8, lower: I8, weights: F8) -> int:
+    """Return the end of the rows from top on that lie evenly between the same two mask rows."""
+    last = min(top + _ROWS, bottom)
+    end = top + 1
+    while end < last and upper[end] == upper[top] and lower[end] == lower[top]:
+        step = weights[end] - weights[end - 1]
+        if abs(step - (weights[top + 1] - weights[top])) > _EVEN:
+            break
+        end += 1
+    return end
+
+
+@njit(**OPTIONS)
+def _exact_exp(value: float) -> Any:
+    """Return exp(value) for |value| <= 700, to 1e-8 of it."""
+    c0, c1, c2, c3, c4, c5, c6, c7 = _EXACT_POWERS
+    power = value * _EXACT_LOG2_E
+    rounded = power + _ROUND
+    f = power - (rounded - _ROUND)
+    series = c0 + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * (c5 + f * (c6 + f * c7))))))
+    exponent = np.int64(np.float64(rounded).view(np.int64) << np.int64(52))
+    return np.int64(np.float64(series).view(np.int64) + exponent).view(np.float64)
+
+
+@njit(**OPTIONS)
+def _begin(
+    wide: F8, n: int, weight: float, step: float, powers: F4, factors: F4, place: int
+) -> None:
+    """Find exp(−logit) one row before the first of a block, and its factor from row to row."""
+    for x in range(_COLUMNS):
+        upper, difference = wide[n, 0, x], wide[n, 1, x] - wide[n, 0, x]
+        powers[place, x] = _f4(_exact_exp(-(upper + difference * (weight - step))))
+        factors[place, x] = _f4(_exact_exp(-difference * step))
+
+
+@njit(**OPTIONS)
+def _advance(powers: F4, factors: F4, masks: F4) -> None:
+    """Go on to the next row, with eight masks one behind the other; two share a division."""
+    half = 4 * _COLUMNS
+    for x in range(half):
+        first = powers[x] * factors[x]
+        second = powers[x + half] * factors[x + half]
+        powers[x], powers[x + half] = first, second
+        first, second = _f4(1) + first, _f4(1) + second
+        inverse = _f4(1) / (first * second)
+        masks[x], masks[x + half] = second * inverse, first * inverse
 
 
 @njit(**OPTIONS)
@@ -199,9 +248,9 @@ def _tanh(value: np.float32) -> Any:
 
 
 @njit(**OPTIONS)
-def _mix(upper: F8, lower: F8, weight: float, mixed: F4) -> None:
+def _mix(wide: F8, n: int, weight: float, mixed: F4) -> None:
     for x in range(_COLUMNS):
-        mixed[x] = _f4(upper[x] + (lower[x] - upper[x]) * weight)
+        mixed[x] = _f4(wide[n, 0, x] + (wide[n, 1, x] - wide[n, 0, x]) * weight)
 
 
 @njit(**OPTIONS)
@@ -211,16 +260,42 @@ def _sigmoid(logits: F4, mask: F4) -> None:
 
 
 @njit(**OPTIONS)
-def _add_eight(masks: F4, first: int, weights: F4, total: F4) -> None:
-    """Add eight weighted masks to a total, which is then read and written only once."""
-    m0, m1, m2, m3 = masks[first], masks[first + 1], masks[first + 2], masks[first + 3]
-    m4, m5, m6, m7 = masks[first + 4], masks[first + 5], masks[first + 6], masks[first + 7]
-    w0, w1, w2, w3 = weights[first], weights[first + 1], weights[first + 2], weights[first + 3]
-    w4, w5, w6, w7 = weights[first + 4], weights[first + 5], weights[first + 6], weights[first + 7]
-    for x in range(_COLUMNS):
-        total[x] += ((m0[x] * w0 + m1[x] * w1) + (m2[x] * w2 + m3[x] * w3)) + (
-            (m4[x] * w4 + m5[x] * w5) + (m6[x] * w6 + m7[x] * w7)
-        )
+def _add_eight(masks: F4, weights: F4, totals: NDArray[np.float32], y: int) -> None:
+    """Add eight weighted masks to the totals of a row, each of which is read and written once."""
+    for c in range(totals.shape[1]):
+        w0, w1, w2, w3 = weights[c, 0], weights[c, 1], weights[c, 2], weights[c, 3]
+        w4, w5, w6, w7 = weights[c, 4], weights[c, 5], weights[c, 6], weights[c, 7]
+        for x in range(_COLUMNS):
+            totals[y, c, x] += (
+                (masks[0, x] * w0 + masks[1, x] * w1) + (masks[2, x] * w2 + masks[3, x] * w3)
+            ) + ((masks[4, x] * w4 + masks[5, x] * w5) + (masks[6, x] * w6 + masks[7, x] * w7))
+
+
+@njit(**OPTIONS)
+def _sigmoids(logits: F4, masks: F4) -> None:
+    for n in range(len(logits)):
+        masks[n] = _f4(1) / (_f4(1) + _exp(-logits[n]))
+
+
+@njit(**OPTIONS)
+def _take_eight(
+    queries: I8, first: int, end: int, weights: F4, class_weights: F4, eight: F4
+) -> None:
+    """Collect the weights of eight queries; where there are fewer, 0."""
+    classes = weights.shape[1]
+    for i in range(8):
+        n = queries[min(first + i, end - 1)]
+        there = _f4(1) if first + i < end else _f4(0)
+        for c in range(classes):
+            eight[c, i] = weights[n, c] * there
+        eight[classes, i] = class_weights[n] * there
+
+
+@njit(**OPTIONS)
+def _write(scores: F4, i: int, size: int, result: F4, y: int, left: int) -> None:
+    begin = np.uintp(left)  # of a signed place the sign would be looked at, pixel by pixel
+    for x in range(np.uintp(size)):
+        result[y, begin + x] = scores[i, x]
 
 
 @njit(**OPTIONS)
@@ -229,11 +304,6 @@ def _take_strongest(logits: F4, sign: np.float32, strongest: F4, signs: F4) -> N
         stronger = logits[x] > strongest[x]  # strictly: of equal masks the first counts
         strongest[x] = logits[x] if stronger else strongest[x]
         signs[x] = sign if stronger else signs[x]
-
-
-@njit(**OPTIONS)
-def _mask_at(logit: float) -> float:
-    return 1 / (1 + math.exp(-min(max(logit, -80.0), 80.0)))
 
 
 @njit(**OPTIONS)
@@ -246,11 +316,12 @@ def _largest_class(
         means[x] = mean[0]
         deviations[x] = deviation[0]
     for c in range(1, len(semantic) - 1):
+        its_mean, its_deviation = mean[c], deviation[c]  # here, or the loop is no vector code
         for x in range(_COLUMNS):
             larger = semantic[c, x] > largest[x]
             largest[x] = semantic[c, x] if larger else largest[x]
-            means[x] = mean[c] if larger else means[x]
-            deviations[x] = deviation[c] if larger else deviations[x]
+            means[x] = its_mean if larger else means[x]
+            deviations[x] = its_deviation if larger else deviations[x]
 
 
 @njit(**OPTIONS)
@@ -269,7 +340,7 @@ def _softmax_sums(semantic: F4, largest: F4, sums: F4, products: F4) -> None:
 @njit(**OPTIONS)
 def _semantic_scores(
     semantic: F4,
-    places: I8,
+    wanted: Flags,
     mean: F4,
     deviation: F4,
     temperature: np.float32,
@@ -283,7 +354,7 @@ def _semantic_scores(
     classes = len(semantic) - 1
     for x in range(_COLUMNS):
         scores[0, x] = -semantic[classes, x]
-    if places[1] >= 0:
+    if wanted[1]:
         scores[1] = _f4(0)
         for c in range(classes):
             for x in range(_COLUMNS):
@@ -293,7 +364,7 @@ def _semantic_scores(
         scores[2, x] = one - largest[x]
         scores[4, x] = -largest[x]
         scores[7, x] = (means[x] - largest[x]) / deviations[x]
-    if places[3] >= 0 or places[5] >= 0 or places[6] >= 0:
+    if wanted[3] or wanted[5] or wanted[6]:
         _softmax_sums(semantic, largest, sums, products)
         scale = _f4(1 / math.log(max(classes, 2)))
         for x in range(_COLUMNS):
@@ -301,7 +372,7 @@ def _semantic_scores(
             scores[3, x] = one - one / sums[x]
             scores[5, x] = -(largest[x] + logarithm)
             scores[6, x] = (logarithm - products[x] / sums[x]) * scale
-    if places[8] >= 0:
+    if wanted[8]:
         sums[:] = _f4(0)
         inverse = one / temperature
         for c in range(classes):
@@ -331,13 +402,13 @@ _F4_1, _F4_2 = types.float32[::1], types.float32[:, ::1]
         _F4_2,
         _F4_1,
         types.boolean[::1],
-        types.int64[::1],
+        types.boolean[::1],
         _F4_1,
         _F4_1,
         types.float64,
         _AXIS,
         _AXIS,
-        types.float32[:, :, ::1],
+        types.UniTuple(types.float32[:, ::1], len(SUMS)),
         types.float64[:, ::1],
     )
 )
@@ -346,13 +417,13 @@ def _scores(
     weights: F4,
     class_weights: F4,
     void: Flags,
-    places: I8,
+    wanted: Flags,
     mean: F4,
     deviation: F4,
     temperature: float,
     rows: Axis,
     columns: Axis,
-    result: F4,
+    maps: tuple[F4, ...],
     sums: F8,
 ) -> None:
     """Write all score maps of a frame, and add up its largest s_c where sums has room for them."""
@@ -360,102 +431,129 @@ def _scores(
     left_columns, right_columns, column_weights = columns
     height, width = len(upper_rows), len(left_columns)
     count, classes = weights.shape
-    sums_wanted = places[:9].max() >= 0 or sums.size > 0
-    baseline = places[9]
-    low, high = np.empty(count), np.empty(count)
-    low_mask, high_mask = np.empty(count), np.empty(count)
-    least, largest = np.empty(masks.shape[2], np.float32), np.empty(masks.shape[2], np.float32)
-    in_sums = np.empty(count, np.bool_)
-    in_baseline = np.empty(count, np.bool_)
-    # The mask rows below a block, at the width of the block, for every query that is needed.
-    wide_rows = 2
-    for top in range(0, height, _ROWS):
-        last = min(top + _ROWS, height) - 1
-        wide_rows = max(wide_rows, lower_rows[last] - upper_rows[top] + 1)
-    wide = np.zeros((count, wide_rows, _COLUMNS))
-    active = np.empty(count, np.int64)
-    logits, mask = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
-    # Masks and weights of the queries in the sums, eight at a time; the last are filled with 0.
-    semantic = np.empty((classes + 1, _COLUMNS), np.float32)
-    summed = np.zeros((count + 7, _COLUMNS), np.float32)
-    summed_weights = np.zeros((classes + 1, count + 7), np.float32)
+    sums_wanted = wanted[:9].any() or sums.size > 0
+    baseline = wanted[9]
+    low, high = np.empty(count, np.float32), np.empty(count, np.float32)
+    low_mask, high_mask = np.empty(count, np.float32), np.empty(count, np.float32)
+    near, far, strong = (
+        np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    )  # fmt: skip
+    below, across = np.empty((2, _COLUMNS), np.int64), np.empty(_COLUMNS)
+    # Two rows of every mask at the width of a block; rows_kept says which they are.
+    wide = np.zeros((count, 2, _COLUMNS))
+    rows_kept = np.empty((count, 2), np.int64)
+    # Eight masks at a time; where there are fewer, those without weight are 1.
+    powers, factors, masks_now = (
+        np.empty(8 * _COLUMNS, np.float32),
+        np.empty(8 * _COLUMNS, np.float32),
+        np.empty(8 * _COLUMNS, np.float32),
+    )
+    each_power, each_factor = powers.reshape(8, _COLUMNS), factors.reshape(8, _COLUMNS)
+    each_mask = masks_now.reshape(8, _COLUMNS)
+    eight_weights = np.empty((classes + 1, 8), np.float32)
+    semantic = np.empty((_ROWS, classes + 1, _COLUMNS), np.float32)
+    logits = np.empty(_COLUMNS, np.float32)
     strongest, signs = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
     scratch = np.empty((5, _COLUMNS), np.float32)
-    scores = np.empty((len(places), _COLUMNS), np.float32)
+    scores = np.empty((len(wanted), _COLUMNS), np.float32)
 
-    for top in range(0, height, _ROWS):
-        bottom = min(top + _ROWS, height)
-        first_row, end_row = upper_rows[top], lower_rows[bottom - 1] + 1
+    for begin in range(0, height, _BAND):
+        end = min(begin + _BAND, height)
         for left in range(0, width, _COLUMNS):
             right = min(left + _COLUMNS, width)
             size = right - left
-            below = (
-                slice(first_row, end_row),
-                slice(left_columns[left], right_columns[right - 1] + 1),
-            )
-            strongest_low, least_sum = -math.inf, 0.0
-            for n in range(count):
-                low[n], high[n] = _range(masks[n][below], least, largest)
-                low_mask[n], high_mask[n] = _mask_at(low[n]), _mask_at(high[n])
-                strongest_low = max(strongest_low, low[n])
-                least_sum += low_mask[n] * class_weights[n]
-            # Which queries matter here, and for what.
-            negligible = _NEGLIGIBLE * least_sum / count
-            number = in_sum = 0
-            for n in range(count):
-                in_sums[n] = sums_wanted and high_mask[n] * class_weights[n] > negligible
-                in_baseline[n] = baseline >= 0 and high[n] >= strongest_low
-            for n in range(count):
-                if not in_sums[n] and not in_baseline[n]:
-                    continue
-                for row in range(first_row, end_row):
-                    _sample_columns(
-                        masks[n, row],
-                        left_columns[left:right],
-                        right_columns[left:right],
-                        column_weights[left:right],
-                        wide[number, row - first_row, :size],
+            for x in range(_COLUMNS):  # beyond the frame the last column is repeated
+                column = min(left + x, width - 1)
+                below[0, x], below[1, x] = left_columns[column], right_columns[column]
+                across[x] = column_weights[column]
+            rows_kept[:] = -1
+            top = begin
+            while top < end:
+                bottom = _even_rows(top, end, upper_rows, lower_rows, row_weights)
+                upper, lower = upper_rows[top], lower_rows[top]
+                step = row_weights[top + 1] - row_weights[top] if bottom - top > 1 else 0.0
+                for n in range(count):
+                    low[n], high[n] = _range(
+                        masks, n, upper, lower, below[0, 0], below[1, _COLUMNS - 1]
                     )
-                active[number] = n
-                if in_sums[n]:
-                    summed_weights[:-1, in_sum] = weights[n]
-                    summed_weights[-1, in_sum] = class_weights[n]
-                    in_sum += 1
-                number += 1
-            eights = (in_sum + 7) // 8 * 8
-            summed_weights[:, in_sum:eights] = _f4(0)
-
-            for y in range(top, bottom):
-                upper_row, lower_row = upper_rows[y] - first_row, lower_rows[y] - first_row
-                strongest[:] = _f4(-math.inf)
-                signs[:] = _f4(1)
-                place = 0
-                for i in range(number):
-                    n = active[i]
-                    _mix(wide[i, upper_row], wide[i, lower_row], row_weights[y], logits)
-                    if in_baseline[n]:
-                        sign = _f4(1) if void[n] else _f4(-1)
-                        _take_strongest(logits, sign, strongest, signs)
-                    _sigmoid(logits, mask)
-                    if in_sums[n]:
+                _sigmoids(low, low_mask)
+                _sigmoids(high, high_mask)
+                strongest_low, least_sum = _f4(-math.inf), 0.0
+                for n in range(count):
+                    strongest_low = max(strongest_low, low[n])
+                    least_sum += low_mask[n] * class_weights[n]
+                # Which queries matter here, and for what.
+                negligible = _NEGLIGIBLE * least_sum / count
+                nears = fars = strongs = 0
+                for n in range(count):
+                    in_sums = sums_wanted and high_mask[n] * class_weights[n] > negligible
+                    in_baseline = baseline and high[n] >= strongest_low
+                    if not in_sums and not in_baseline:
+                        continue
+                    if in_sums and max(-low[n], high[n]) <= _FAR:
+                        near[nears] = n
+                        nears += 1
+                    elif in_sums:
+                        far[fars] = n
+                        fars += 1
+                    if in_baseline:
+                        strong[strongs] = n
+                        strongs += 1
+                    if rows_kept[n, 1] == upper:
                         for x in range(_COLUMNS):
-                            summed[place, x] = mask[x]
-                        place += 1
+                            wide[n, 0, x] = wide[n, 1, x]
+                        rows_kept[n, 0] = upper
+                    for i, row in enumerate((upper, lower)):
+                        if rows_kept[n, i] != row:
+                            _sample_columns(masks, n, row, below, across, wide, i)
+                            rows_kept[n, i] = row
+
                 if sums_wanted:
-                    semantic[:] = _f4(0)
-                    for i in range(0, eights, 8):
-                        for c in range(classes + 1):
-                            _add_eight(summed, i, summed_weights[c], semantic[c])
-                    _semantic_scores(
-                        semantic, places, mean, deviation, _f4(temperature), scratch, scores
-                    )
-                if sums.size > 0:
-                    _add_class(scratch[0, :size], scratch[1, :size], sums)
-                if baseline >= 0:
-                    for x in range(_COLUMNS):
-                        logits[x] = strongest[x] * signs[x]
-                    _sigmoid(logits, scores[9])
-                for i in range(len(places)):
-                    if places[i] >= 0:
-                        for x in range(size):
-                            result[places[i], y, left + x] = scores[i, x]
+                    semantic[: bottom - top] = _f4(0)
+                    for first in range(0, nears, 8):
+                        _take_eight(near, first, nears, weights, class_weights, eight_weights)
+                        powers[:], factors[:] = _f4(0), _f4(0)
+                        for i in range(min(8, nears - first)):
+                            n = near[first + i]
+                            _begin(wide, n, row_weights[top], step, each_power, each_factor, i)
+                        for y in range(bottom - top):
+                            _advance(powers, factors, masks_now)
+                            _add_eight(each_mask, eight_weights, semantic, y)
+                    for first in range(0, fars, 8):
+                        _take_eight(far, first, fars, weights, class_weights, eight_weights)
+                        masks_now[:] = _f4(1)
+                        for y in range(bottom - top):
+                            for i in range(min(8, fars - first)):
+                                n = far[first + i]
+                                _mix(wide, n, row_weights[top + y], logits)
+                                _sigmoid(logits, each_mask[i])
+                            _add_eight(each_mask, eight_weights, semantic, y)
+
+                for y in range(top, bottom):
+                    if sums_wanted:
+                        _semantic_scores(
+                            semantic[y - top],
+                            wanted,
+                            mean,
+                            deviation,
+                            _f4(temperature),
+                            scratch,
+                            scores,
+                        )
+                    if sums.size > 0:
+                        _add_class(scratch[0, :size], scratch[1, :size], sums)
+                    if baseline:
+                        strongest[:] = _f4(-math.inf)
+                        signs[:] = _f4(1)
+                        for i in range(strongs):
+                            n = strong[i]
+                            _mix(wide, n, row_weights[y], logits)
+                            sign = _f4(1) if void[n] else _f4(-1)
+                            _take_strongest(logits, sign, strongest, signs)
+                        for x in range(_COLUMNS):
+                            logits[x] = strongest[x] * signs[x]
+                        _sigmoid(logits, scores[9])
+                    for i in range(len(wanted)):
+                        if wanted[i]:
+                            _write(scores, i, size, maps[i], y, left)
+                top = bottom
