@@ -18,15 +18,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from drive_fixtures import Bags
 
 from maskomaly_ros.cli.main import app
 from maskomaly_ros.drives.open import open_source
@@ -58,33 +60,88 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=280)
 
 
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return what runs a command in this process, which has loaded the libraries already."""
+
+    def run_here(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            app([str(argument) for argument in arguments], prog_name='maskomaly')
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run_here
+
+
+class Drive(NamedTuple):
+    """A recording, how to replay it, and the results of a replay that nothing ended."""
+
+    source: Path
+    options: list[str]
+    whole: Path
+
+
+@pytest.fixture(scope='module')
+def drive(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Drive:
+    folder = tmp_path_factory.mktemp('drive')
+    steady = {'temporal_filter': 'median', 'minimum_obstacle_frames': 2, 'obstacle_threshold': 0.5}
+    parameters = folder / 'parameters.yaml'
+    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': steady}}))
+    options = [
+        *('--write', 'bag,video,scores,csv,html', '--device', 'cpu', '--copy', '*'),
+        *('--checkpoint', str(tiny_checkpoint), '--params', str(parameters)),
+    ]
+    source, whole = Bags(folder).write(count=COUNT), folder / 'whole'
+    done = run(str(source), '--out', str(whole), *options)
+    assert done.returncode == 0, done.stderr
+    assert 'network busy' in done.stdout
+    return Drive(source, options, whole)
+
+
+# Runs the command up to a line of its journal; there it waits for what ends it, so that it cannot
+# be over before.
+HALTING = """
+import os, signal, sys
+from maskomaly_ros.cli.main import app
+from maskomaly_ros.replay.journal import Journal
+
+kind, left, write = sys.argv.pop(1), 4, Journal._write
+
+def write_and_halt(self, record):
+    global left
+    write(self, record)
+    left -= record['kind'] == kind
+    if not left and record['kind'] == kind:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+Journal._write = write_and_halt
+app(prog_name='maskomaly')
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_replay_that_is_ended_goes_on(
-    bags: Any, tiny_checkpoint: Path, tmp_path: Path, number: signal.Signals
+    drive: Drive, tmp_path: Path, number: signal.Signals, call: Any
 ) -> None:
     """Ctrl-C and SIGTERM lose nothing, SIGKILL at most one part; the result is that of one run."""
-    count = 2 * COUNT
-    source, out = bags.write(count=COUNT), tmp_path / 'out'
-    parameters = tmp_path / 'parameters.yaml'
-    steady = {'temporal_filter': 'median', 'minimum_obstacle_frames': 2, 'obstacle_threshold': 0.5}
-    parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': steady}}))
+    count, out, whole = 2 * COUNT, tmp_path / 'out', drive.whole
     arguments = [
-        *('--write', 'bag,video,scores,csv,html', '--device', 'cpu', '--copy', '*'),
-        *('--checkpoint', str(tiny_checkpoint), '--params', str(parameters)),
+        *('replay', str(drive.source), '--out', str(out), *drive.options),
         *('--part-seconds', '0.05' if number == signal.SIGKILL else '60'),
     ]
     journal = out / '.replay' / 'journal.jsonl'
     kind = 'part' if number == signal.SIGKILL else 'frame'
-    command = [*COMMAND, str(source), '--out', str(out), *arguments]
+    command = [sys.executable, '-c', HALTING, kind, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        end = time.monotonic() + 200
-        while not (journal.exists() and journal.read_text().count(f'"kind":"{kind}"') > 3):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=200)
+        try:
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), process.communicate()
+            process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
+            _, errors = process.communicate(timeout=200)
+        finally:
+            process.kill()
         assert process.returncode == (-9 if number == signal.SIGKILL else 130), errors
     if number == signal.SIGKILL:
         finished = json.loads(
@@ -101,12 +158,9 @@ def test_replay_that_is_ended_goes_on(
         assert len(list((out / 'scores').rglob('*.png'))) == finished
         assert (out / 'report.html').exists()
     assert 3 < finished < count
-    done = run(str(source), '--out', str(out), *arguments)
-    assert done.returncode == 0, done.stderr
-    assert f'{count - finished} frames in' in done.stdout
-    assert 'network busy' in done.stdout
-    whole = tmp_path / 'whole'
-    assert run(str(source), '--out', str(whole), *arguments).returncode == 0
+    status, printed, errors = call(*arguments)
+    assert status == 0, errors
+    assert f'{count - finished} frames in' in printed
     assert messages(out / 'bag') == messages(whole / 'bag')
     for name in ('scores', 'frames'):
         files = sorted(p.relative_to(whole) for p in (whole / name).rglob('*') if p.is_file())
@@ -120,7 +174,9 @@ def test_replay_that_is_ended_goes_on(
 
 
 @pytest.mark.slow
-def test_problems_end_with_status_3(bags: Any, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_problems_end_with_status_3(
+    bags: Any, tiny_checkpoint: Path, tmp_path: Path, call: Any
+) -> None:
     source = bags.write(
         count=2, change=lambda i, topic, data: data[:40] if 'front' in topic and i else data
     )
@@ -130,20 +186,14 @@ def test_problems_end_with_status_3(bags: Any, tiny_checkpoint: Path, tmp_path: 
     assert '1 problem, 1 of this call, which are named above' in done.stderr
     assert done.stderr.count('/front/image_raw message 1 at ') == 1
     assert '3 frames finished, 1 lost' in done.stdout
-    done = run(str(source), '--out', str(tmp_path / 'b'), '--topic', '/nothing', *options)
-    assert done.returncode == 1
-    assert 'no image topic /nothing' in done.stderr
+    status, _, errors = call(
+        'replay', source, '--out', tmp_path / 'b', '--topic', '/nothing', *options
+    )
+    assert status == 1
+    assert 'no image topic /nothing' in errors
 
 
-def test_dry_run_lists_and_writes_nothing(
-    bags: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as end:
-            app([str(argument) for argument in arguments], prog_name='maskomaly')
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
+def test_dry_run_lists_and_writes_nothing(bags: Any, tmp_path: Path, call: Any) -> None:
     source = bags.write('fleet/drive')
     (tmp_path / 'fleet' / 'broken.mcap').write_bytes(b'no bag')
     before = sorted(tmp_path.rglob('*'))
