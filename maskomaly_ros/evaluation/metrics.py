@@ -54,10 +54,11 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 # Bit patterns of all finite float16 numbers by ascending value. -0.0 (0x8000) counts as 0.0.
-_ORDER = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
-SCORE_VALUES: FloatArray = _ORDER.astype(np.uint16).view(np.float16).astype(np.float64)
+_PLACES = np.concatenate([np.arange(0xFBFF, 0x8000, -1), np.arange(0x7C00)])
+SCORE_VALUES: FloatArray = _PLACES.astype(np.uint16).view(np.float16).astype(np.float64)
 """Every value that a stored score can have, float64, ascending."""
 
+_LARGEST = float(np.finfo(np.float16).max)
 _QUANTILES_PER_CLASS = 384
 
 
@@ -109,7 +110,11 @@ def clip_overflow(score: NDArray[np.float16]) -> RoundedScores:
 def stored_scores(score: Tensor) -> RoundedScores:
     """Return a score map as it is stored and measured: rounded to float16."""
     # torch rounds as NumPy does, which is many times slower where scores are near 0.
-    return clip_overflow(score.half().cpu().numpy())
+    rounded = score.half().cpu().numpy()
+    lowest, highest = torch.aminmax(score)
+    if float(lowest) >= -_LARGEST and float(highest) <= _LARGEST:  # no NaN either
+        return RoundedScores(rounded, 0, tied=False)
+    return clip_overflow(rounded)
 
 
 @dataclass(frozen=True)
@@ -131,11 +136,16 @@ class ScoreCounts:
     def __sub__(self, other: ScoreCounts) -> ScoreCounts:
         return ScoreCounts(self.positives - other.positives, self.negatives - other.negatives)
 
+    @functools.cached_property
+    def occurring(self) -> IntArray:
+        """Places of the scores that occur, ascending; found once, so of counts that are final."""
+        return np.flatnonzero(self.positives | self.negatives)
+
     def curve(self) -> Curve:
         """Return the exact curve over every score that occurs."""
-        occurring = np.flatnonzero(self.positives + self.negatives)[::-1]
+        descending = self.occurring[::-1]
         return Curve.of_steps(
-            SCORE_VALUES[occurring], self.positives[occurring], self.negatives[occurring]
+            SCORE_VALUES[descending], self.positives[descending], self.negatives[descending]
         )
 
 
@@ -152,31 +162,33 @@ def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
 
     """
     bits = _stored(score).view(np.uint16)
-    label = _checked_label(label, bits.shape)
-    both = _count(bits, label)
-    histograms = []
-    for counts in (both[1], both[0]):
-        counts[0] += counts[0x8000]
-        counts[0x8000] = 0
-        histogram = counts[_ORDER]
-        bad = int(counts.sum() - histogram.sum())
-        if bad:
-            raise MaskomalyError(
-                f'the score map has {bad} pixels that are NaN or beyond ±65504, the limit of the '
-                'float16 numbers in which scores are compared; scale such scores down'
-            )
-        histograms.append(histogram)
-    return ScoreCounts(*histograms)
+    label = np.asarray(label)
+    fused = _fused_counts()
+    if fused is not None and label.dtype == np.uint8 and label.shape == bits.shape:
+        found = fused.count(bits, label, _PLACES)
+        if not found.wrong:
+            return _sound_counts(found.positives, found.negatives, found.others)
+    return _sound_counts(*_count(bits, _checked_label(label, bits.shape)))
 
 
-def _count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> IntArray:
-    """Return the pixels with each bit pattern, int64 [3, 65536]: label 0, label 1, ignored."""
-    if (fused := _fused_counts()) is not None:
-        found: IntArray = fused.count(bits, label)
-        return found
+def _sound_counts(positives: IntArray, negatives: IntArray, others: int) -> ScoreCounts:
+    if others:
+        raise MaskomalyError(
+            f'the score map has {others} pixels that are NaN or beyond ±65504, the limit of the '
+            'float16 numbers in which scores are compared; scale such scores down'
+        )
+    return ScoreCounts(positives, negatives)
+
+
+def _count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> tuple[IntArray, IntArray, int]:
+    """Return the anomalous and the other pixels of each score, and those with none, by NumPy."""
     # Indices of bincount's own type are not copied.
     places = (np.minimum(label, 2).astype(np.intp) << 16) | bits
-    return np.bincount(places.ravel(), minlength=3 << 16).reshape(3, 1 << 16)
+    counts = np.bincount(places.ravel(), minlength=3 << 16).reshape(3, 1 << 16)[:2]
+    counts[:, 0] += counts[:, 0x8000]
+    counts[:, 0x8000] = 0
+    negatives, positives = counts[:, _PLACES]
+    return positives, negatives, int(counts.sum() - negatives.sum() - positives.sum())
 
 
 @functools.cache
@@ -453,7 +465,7 @@ class PixelMetrics:
                 or, where images are averaged, no image has both.
 
         """
-        curve, exact = self.curve(), self._counts.curve()
+        curve, exact = self.curve(), self.counts.curve()
         best_f1, best_f1_threshold = curve.best_f1()
         ap, fpr95, auroc = curve.average_precision(), curve.fpr95(), curve.auroc()
         exact_ap = exact.average_precision()
@@ -485,7 +497,7 @@ def _compress(counts: ScoreCounts) -> tuple[FloatArray, IntArray, IntArray]:
     The edges are quantiles of both classes. Those that the benchmark adds around the range of
     the scores only make empty bins.
     """
-    occurring = np.flatnonzero(counts.positives + counts.negatives)
+    occurring = counts.occurring
     values = SCORE_VALUES[occurring]
     cumulative = [np.cumsum(c[occurring]) for c in (counts.positives, counts.negatives)]
     edges = np.unique(np.concatenate([_quantiles(values, c) for c in cumulative]))
