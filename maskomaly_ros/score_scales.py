@@ -101,6 +101,13 @@ class ScoreCalibration(BaseModel):
             np.array(self.class_mean), np.array(self.class_deviation), self.source
         )
 
+    @property
+    def raw_threshold(self) -> float:
+        """The obstacle threshold as a value of the score itself."""
+        if not self.raw:
+            return self.obstacle_threshold
+        return float(np.interp(self.obstacle_threshold, self.level, self.raw))
+
     def apply(self, score: Tensor) -> Tensor:
         """Return a score on this scale.
 

@@ -88,12 +88,12 @@ class ThresholdResult:
     """What a threshold finds of anomalies, and what it costs on ordinary frames.
 
     Attributes:
-        threshold: scores above it are obstacles.
+        threshold: scores above it are obstacles; on the scale of the queries file.
         recall: share of the anomalous pixels above it.
         component_recall: share of the true components with an sIoU of at least 0.25; NaN where
-            there is none.
+            there is none, and for scores other than `MAIN`.
         false_obstacles: a frame of ordinary traffic.
-        recall_curve: recall at each of `CURVE_THRESHOLDS`.
+        recall_curve: recall of `MAIN` at each of `CURVE_THRESHOLDS`.
 
     """
 
@@ -331,6 +331,12 @@ def evaluate(
         if traffic is not None and at_threshold is not None:
             counts = metrics[MAIN].counts.positives
             at[MAIN] = _threshold_result(traffic, counts, at_threshold.compute())
+        for name, (calibration, false) in traffic.of_scores.items() if traffic else ():
+            if name in names:
+                recall = _recall(metrics[name].counts.positives, calibration.raw_threshold)
+                at[name] = ThresholdResult(
+                    calibration.obstacle_threshold, recall, math.nan, false.a_frame, ()
+                )
         best, worst = shown.chosen()
         components_found = _component_metrics(stored, dataset, pixels, progress) if stored else {}
         return Evaluation(
@@ -409,17 +415,18 @@ def best_and_worst(ap: Mapping[str, float], count: int) -> tuple[list[str], list
 def _threshold_result(
     traffic: Traffic, positives: NDArray[np.int64], components: ComponentResult
 ) -> ThresholdResult:
-    def recall(threshold: float) -> float:
-        return float(positives[threshold < SCORE_VALUES].sum() / positives.sum())
-
     true = components.tp_25 + components.fn_25
     return ThresholdResult(
         threshold=traffic.threshold,
-        recall=recall(traffic.threshold),
+        recall=_recall(positives, traffic.threshold),
         component_recall=components.tp_25 / true if true else math.nan,
         false_obstacles=traffic.found.a_frame,
-        recall_curve=tuple(map(recall, CURVE_THRESHOLDS)),
+        recall_curve=tuple(_recall(positives, threshold) for threshold in CURVE_THRESHOLDS),
     )
+
+
+def _recall(positives: NDArray[np.int64], threshold: float) -> float:
+    return float(positives[threshold < SCORE_VALUES].sum() / positives.sum())
 
 
 def _all_names(

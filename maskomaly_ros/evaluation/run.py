@@ -153,8 +153,8 @@ def evaluate_all(
     if network and ordinary:
         traffic = measure_traffic(
             network, ordinary, parameters, methods if datasets else (),
-            queries.obstacle_threshold, minimum_area=minimum_area, statistics=found, shots=shots,
-            cache=cache, progress=progress,
+            queries.obstacle_threshold, minimum_area=minimum_area, calibrations=queries.scores,
+            statistics=found, shots=shots, cache=cache, progress=progress,
         )  # fmt: skip
     evaluations: list[Evaluation | SemanticEvaluation] = []
     for each in datasets:

@@ -93,9 +93,9 @@ def tables_of(evaluation: Evaluation | SemanticEvaluation, queries: Queries) -> 
         header, rows = _rows(pooled)
         remarks = [
             'pooled: with the pixels of the ordinary frames as negatives. false/frame: false '
-            'obstacles a frame of them at the threshold of the queries file; recall: share of '
-            'anomalous pixels above it; found: share of true components with an sIoU of at least '
-            '0.25.'
+            'obstacles a frame of them at the threshold that the queries file has for the score; '
+            'recall: share of anomalous pixels above it; found: share of true components with an '
+            'sIoU of at least 0.25, of maskomaly alone.'
         ]
         tables.append(
             Table(f'{evaluation.dataset} with ordinary frames, percent', header, rows, remarks)

@@ -15,8 +15,8 @@
 """Measure false alarms: what a threshold finds on frames that show nothing anomalous.
 
 Every obstacle there is a false one. They are counted as single pictures: 8-connected, of a least
-area, above the threshold of the queries file, by Maskomaly's score. `comparison` counts them for
-every score, at the threshold of a recall.
+area, above the threshold of the queries file, by Maskomaly's score and by every other one that has
+a threshold there. `comparison` counts them at the threshold of a recall.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from maskomaly_ros.evaluation.images import Progress, no_progress
 from maskomaly_ros.evaluation.metrics import IGNORE, ImageSummary, PixelMetrics, stored_scores
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
 from maskomaly_ros.networks import Network
+from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scores import ClassStatistics, class_sums, compute_scores
 from maskomaly_ros.scoring import ScoringParameters
 
@@ -55,9 +56,10 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 MAIN = 'maskomaly'
-"""The score whose threshold the queries file has."""
+"""The score that is looked at most closely."""
 CURVE_THRESHOLDS: FloatArray = np.arange(50) / 50
 """Thresholds of the curve of recall against false obstacles a frame."""
+_NONE: Mapping[str, ScoreCalibration] = {}
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,7 @@ class Traffic:
         sets: each data set or drive.
         metrics: pixels of all frames as negatives, by score.
         curve: false obstacles a frame at each of `CURVE_THRESHOLDS`, float64.
+        of_scores: scale and threshold of other scores, and what each finds above it on all frames.
 
     """
 
@@ -190,6 +193,7 @@ class Traffic:
     sets: tuple[OrdinarySet, ...]
     metrics: Mapping[str, PixelMetrics]
     curve: FloatArray
+    of_scores: Mapping[str, tuple[ScoreCalibration, FalseObstacles]] = field(default_factory=dict)
 
     @property
     def found(self) -> FalseObstacles:
@@ -208,6 +212,10 @@ class Traffic:
             'curve': {
                 'threshold': CURVE_THRESHOLDS.tolist(),
                 'false_obstacles_a_frame': self.curve.tolist(),
+            },
+            'scores': {
+                name: {'threshold': calibration.obstacle_threshold, **found.as_dict()}
+                for name, (calibration, found) in self.of_scores.items()
             },
             'sets': [
                 {
@@ -229,6 +237,7 @@ def measure_traffic(
     threshold: float,
     *,
     minimum_area: int = 0,
+    calibrations: Mapping[str, ScoreCalibration] = _NONE,
     statistics: ClassStatistics | None = None,
     shots: int = 0,
     cache: Path | None = None,
@@ -243,6 +252,8 @@ def measure_traffic(
         methods: scores whose pixels are to be pooled with those of anomalies.
         threshold: of `MAIN`, which is measured in any case.
         minimum_area: smaller obstacles, in pixels, do not count.
+        calibrations: scales and thresholds of scores; false obstacles are counted for those of
+            methods that are there, but for SML: its threshold goes with other statistics.
         statistics: of the classes, for SML.
         shots: number of worst frames of each set to keep.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
@@ -261,13 +272,27 @@ def measure_traffic(
     names = tuple(dict.fromkeys((MAIN, *methods)))
     metrics = {name: PixelMetrics() for name in names}
     curve = np.zeros(len(CURVE_THRESHOLDS), np.int64)
+    chosen = {
+        name: each
+        for name, each in calibrations.items()
+        if name in methods and name not in (MAIN, 'sml')
+    }
+    of_scores = dict.fromkeys(chosen, FalseObstacles())
 
     def look(frame: OrdinaryFrame) -> _Seen:
         scores = compute_scores(frame.prediction, parameters, names, statistics)
         stored = {name: stored_scores(score).scores for name, score in scores.items()}
         summaries = {name: ImageSummary.of(s, frame.label) for name, s in stored.items()}
+        others = {
+            name: _false_obstacles(
+                frame,
+                each.apply(scores[name]).cpu().numpy() > each.obstacle_threshold,
+                minimum_area,
+            )
+            for name, each in chosen.items()
+        }
         score = scores[MAIN].cpu().numpy()
-        return _Seen(frame, score, stored[MAIN], summaries, threshold, minimum_area)
+        return _Seen(frame, score, stored[MAIN], summaries, others, threshold, minimum_area)
 
     sets = []
     for each in ordinary:
@@ -278,6 +303,8 @@ def measure_traffic(
         for _, seen in progress(run, len(each), f'{each.name}: ordinary frames'):
             for name, summary in seen.summaries.items():
                 metrics[name].add(summary)
+            for name, found in seen.others.items():
+                of_scores[name] += found
             total += seen.found
             curve += seen.curve
             per_frame.append(seen.result)
@@ -296,7 +323,14 @@ def measure_traffic(
             )
         )
     frames = sum(each.found.frames for each in sets)
-    return Traffic(threshold, minimum_area, tuple(sets), metrics, curve / max(frames, 1))
+    return Traffic(
+        threshold,
+        minimum_area,
+        tuple(sets),
+        metrics,
+        curve / max(frames, 1),
+        {name: (chosen[name], found) for name, found in of_scores.items()},
+    )
 
 
 def ordinary_statistics(
@@ -335,29 +369,41 @@ class _Seen:
         score: NDArray[np.float32],
         stored: NDArray[np.float16],
         summaries: dict[str, ImageSummary],
+        others: dict[str, FalseObstacles],
         threshold: float,
         minimum_area: int,
     ) -> None:
-        counted = frame.label != IGNORE
-        score = np.where(counted, score, np.float32(-1))
-        above = score > threshold
-        obstacles = _count_obstacles(above, minimum_area)
-        of_classes = np.zeros((len(CLASS_NAMES), 2), np.int64)
-        if frame.classes is not None:
-            for column, chosen in enumerate((counted, above)):
-                counts = np.bincount(frame.classes[chosen], minlength=256)
-                of_classes[:, column] = counts[: len(CLASS_NAMES)]
-        pixels = int(np.count_nonzero(counted))
-        pixels_above = int(np.count_nonzero(above))
-        self.found = FalseObstacles(
-            1, obstacles, int(obstacles > 0), pixels, pixels_above, of_classes
-        )
-        self.result = FrameResult(frame.name, obstacles, pixels_above / max(pixels, 1))
+        score = np.where(frame.label != IGNORE, score, np.float32(-1))
+        self.found = _false_obstacles(frame, score > threshold, minimum_area)
+        self.result = FrameResult(frame.name, self.found.obstacles, self.found.share_of_pixels)
         self.stored = stored
         self.summaries = summaries
+        self.others = others
         self.curve = np.array(
             [_count_obstacles(score > each, minimum_area) for each in CURVE_THRESHOLDS]
         )
+
+
+def _false_obstacles(
+    frame: OrdinaryFrame, above: NDArray[np.bool_], minimum_area: int
+) -> FalseObstacles:
+    """Return what lies above a threshold on one frame."""
+    counted = frame.label != IGNORE
+    above = above & counted
+    obstacles = _count_obstacles(above, minimum_area)
+    of_classes = np.zeros((len(CLASS_NAMES), 2), np.int64)
+    if frame.classes is not None:
+        for column, chosen in enumerate((counted, above)):
+            counts = np.bincount(frame.classes[chosen], minlength=256)
+            of_classes[:, column] = counts[: len(CLASS_NAMES)]
+    return FalseObstacles(
+        1,
+        obstacles,
+        int(obstacles > 0),
+        int(np.count_nonzero(counted)),
+        int(np.count_nonzero(above)),
+        of_classes,
+    )
 
 
 def _count_obstacles(mask: NDArray[np.bool_], minimum_area: int) -> int:

@@ -21,6 +21,7 @@ from dataclasses import asdict
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.evaluate import evaluate
@@ -35,6 +36,7 @@ from maskomaly_ros.evaluation.traffic import (
 )
 from maskomaly_ros.obstacles import find_obstacles, obstacle_mask
 from maskomaly_ros.queries import Queries
+from maskomaly_ros.score_scales import ScoreCalibration
 from maskomaly_ros.scores import compute_scores
 from maskomaly_ros.scoring import ScoringParameters, score_map
 
@@ -167,6 +169,43 @@ def test_recall_stands_beside_false_alarms(greedy, scenes, traffic):
     content = result.as_dict()
     assert content['results']['maskomaly']['at_threshold']['recall'] == at.recall
     assert found.as_dict()['false_obstacles_a_frame'] == at.false_obstacles
+
+
+def test_every_score_with_a_threshold_has_its_false_obstacles(greedy, scenes, traffic):
+    calibrations = {
+        'entropy': ScoreCalibration(obstacle_threshold=0.7),
+        'rba': ScoreCalibration(obstacle_threshold=0.5, raw=(-3.0, -0.5, 0.0), level=(0, 0.4, 1)),
+        'eam': ScoreCalibration(obstacle_threshold=0.5),  # not asked for
+    }
+    area = 10
+    found = measure_traffic(
+        greedy, [traffic], PARAMETERS, METHODS, 0.5, minimum_area=area, calibrations=calibrations
+    )
+    assert set(found.of_scores) == {'rba', 'entropy'}
+    dataset = scenes(4)
+    result = evaluate(greedy, dataset, PARAMETERS, METHODS, traffic=found)
+    for name, (calibration, false) in found.of_scores.items():
+        threshold = calibration.obstacle_threshold
+        expected = []
+        for score in scores_of(greedy, traffic, NAMES, name).values():
+            scaled = calibration.apply(torch.from_numpy(score)).numpy()
+            mask = obstacle_mask(scaled, threshold)
+            expected.append((len(find_obstacles(scaled, mask, area)), np.mean(mask > 0)))
+        assert false.obstacles == sum(number for number, _ in expected)
+        assert false.share_of_pixels == pytest.approx(np.mean([share for _, share in expected]))
+        at = result.results[name].at_threshold
+        assert (at.threshold, at.false_obstacles) == (threshold, false.a_frame)
+        found_pixels = anomalous = 0
+        for _, image, label in dataset.read():
+            raw = compute_scores(greedy.predict([image]), PARAMETERS, [name])[name].half()
+            above = raw.double().numpy() > calibration.raw_threshold
+            found_pixels += int(above[label == 1].sum())
+            anomalous += int((label == 1).sum())
+        assert at.recall == pytest.approx(found_pixels / anomalous)
+        assert found.as_dict()['scores'][name]['false_obstacles_a_frame'] == false.a_frame
+    _, pooled = tables_of(result, Queries(checkpoint='colours'))
+    rows = [dict(zip(pooled.header, row, strict=True)) for row in pooled.rows]
+    assert all(row['false/frame'].text != '-' != row['recall'].text for row in rows)
 
 
 def test_ignored_pixels_make_no_false_obstacles(greedy, scenes, tmp_path):
