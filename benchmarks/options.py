@@ -62,6 +62,7 @@ def main() -> int:
     parser.add_argument('--ordinary', action='append', required=True, metavar='LAYOUT:PATH')
     parser.add_argument('--limit', type=int, default=40, help='images of each, spread evenly')
     parser.add_argument('--json', type=Path)
+    parser.add_argument('--markdown', type=Path, help='write the table of docs/scores.md here')
     arguments = parser.parse_args()
     detector = Detector.from_checkpoint(arguments.checkpoint, device='cpu')
     options = {'plain': detector.config}
@@ -100,6 +101,8 @@ def main() -> int:
             table.add_row(name, *(f'{value:.2f}' for value in row.values()))
         console.print(table)
     console.print({n: f'{1e3 * s / runs:.0f} ms a frame' for n, s in seconds.items()})
+    if arguments.markdown:
+        arguments.markdown.write_text(_markdown(figures), encoding='utf-8')
     if arguments.json:
         report = {
             'checkpoint': arguments.checkpoint,
@@ -111,6 +114,28 @@ def main() -> int:
         }
         arguments.json.write_text(json.dumps(report, indent=2) + '\n', encoding='utf-8')
     return 0
+
+
+def _markdown(figures: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return the table of docs/scores.md: a row for each option."""
+    shown = {'AP': '.1f', 'pooled AP': '.1f', 'FPR95': '.3g', 'false obstacles a frame': '.2f'}
+    heads = [
+        f'{dataset}: {name}' if name == 'AP' else name for dataset in figures for name in shown
+    ]
+    lines = ['| | ' + ' | '.join(heads) + ' |', '|---|' + '---:|' * len(heads)]
+    for option in next(iter(figures.values())):
+        kind, _, weight = option.partition('road prior ')
+        name = f'`road_prior: {weight}`' if weight else '`average_mirrored`'
+        if kind and weight:
+            name = f'both, {name}'
+        cells = [
+            f'{rows[option][column]:{form}}'
+            for rows in figures.values()
+            for column, form in shown.items()
+        ]
+        first = option if option == 'plain' else name
+        lines.append('| ' + ' | '.join([first, *cells]) + ' |')
+    return '\n'.join(lines) + '\n'
 
 
 def _spread(dataset: Dataset, limit: int) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +35,7 @@ from rich.progress import (
 from rich.table import Table
 
 from maskomaly_ros.cli import options
-from maskomaly_ros.cli.common import ERR, OUT, load, progress, say
+from maskomaly_ros.cli.common import ERR, OUT, check_json, load, progress, say, write_json
 from maskomaly_ros.errors import MaskomalyError
 
 # torch and transformers take seconds to import: each command imports what it needs.
@@ -48,6 +49,9 @@ app = typer.Typer(
     help='List, download, inspect, convert and verify checkpoints.',
     no_args_is_help=True,
 )
+_COLUMNS = (
+    'name', 'backbone', 'mIoU %', 'classes', 'licence', 'queries', 'here', 'Hugging Face id'
+)  # fmt: skip
 Config = Annotated[
     options.MaybePath,
     typer.Option(help='Yaml configuration of an official file, where it is not beside it.'),
@@ -55,31 +59,53 @@ Config = Annotated[
 
 
 @app.command(name='list')
-def list_checkpoints() -> None:
+def list_checkpoints(json_file: options.Json = None) -> None:
     """List the published checkpoints that have a name here."""
     from maskomaly_ros.networks.known import KNOWN_CHECKPOINTS, cache_folder
     from maskomaly_ros.queries import bundled_queries
 
-    table = Table('name', 'backbone', box=box.SIMPLE_HEAD)
-    table.add_column('mIoU %', justify='right')
-    for column in ('classes', 'licence', 'queries', 'here'):
-        table.add_column(column)
-    table.add_column('Hugging Face id', overflow='fold')
-    table.add_row('demo', 'small', '-', '7 of IDD', 'see LICENSE', 'bundled', 'bundled', '-')
-    for known in KNOWN_CHECKPOINTS.values():
-        table.add_row(
-            known.name,
-            known.backbone,
-            f'{known.mean_iou:.1f}',
-            f'{len(known.class_names)} of Cityscapes',
-            known.licence,
-            'bundled' if bundled_queries(known.name) else '-',
-            'yes' if _path_of(known) else '-',
-            known.hub_id or '-',
+    check_json(json_file)
+    demo = ('demo', 'small', None, '7 of IDD', 'see LICENSE', True, True, None)
+    rows = [
+        dict(zip(_COLUMNS, row, strict=True))
+        for row in (
+            demo,
+            *(
+                (
+                    known.name,
+                    known.backbone,
+                    known.mean_iou,
+                    f'{len(known.class_names)} of Cityscapes',
+                    known.licence,
+                    bundled_queries(known.name) is not None,
+                    _path_of(known) is not None,
+                    known.hub_id,
+                )
+                for known in KNOWN_CHECKPOINTS.values()
+            ),
         )
+    ]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in _COLUMNS:
+        numeric, last = column == 'mIoU %', column == _COLUMNS[-1]
+        table.add_column(
+            column,
+            justify='right' if numeric else 'left',
+            overflow='fold' if last else 'ellipsis',
+        )
+    for row in rows:
+        bundled = row['name'] == 'demo'
+        shown = row | {
+            'mIoU %': f'{row["mIoU %"]:.1f}' if row['mIoU %'] is not None else '-',
+            'queries': 'bundled' if row['queries'] else '-',
+            'here': ('bundled' if bundled else 'yes') if row['here'] else '-',
+            'Hugging Face id': row['Hugging Face id'] or '-',
+        }
+        table.add_row(*map(str, shown.values()))
     OUT.print(table)
     say('mIoU: published, on Cityscapes val, one scale.')
     say(f'Downloads are kept in {cache_folder()}')
+    write_json(json_file, {'checkpoints': rows, 'downloads': cache_folder()})
 
 
 @app.command()
@@ -119,10 +145,12 @@ def download(
 def info(
     checkpoint: Annotated[str, typer.Argument(help='Name, file, folder or Hugging Face id.')],
     config: Config = None,
+    json_file: options.Json = None,
 ) -> None:
     """Print what a checkpoint is, without loading its weights."""
     from maskomaly_ros.networks.known import find_known
 
+    check_json(json_file)
     known = find_known(checkpoint)
     absent = known is not None and known.name == checkpoint and _path_of(known) is None
     rows = {} if absent else _local_facts(checkpoint, config)
@@ -132,6 +160,7 @@ def info(
         rows['here'] = f'no; get it with: maskomaly checkpoint download {checkpoint}'
     for name, value in rows.items():
         say(f'{name:<18} {value}')
+    write_json(json_file, rows)
 
 
 @app.command()
@@ -175,17 +204,28 @@ def verify(
     precision: options.Precision = 'float32',
     input_size: options.Size = None,
     cache: options.Cache = None,
+    json_file: options.Json = None,
 ) -> None:
     """Measure the mean IoU on Cityscapes val, beside the published one; fail if it is far off."""
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.verification import verify as measure
 
+    check_json(json_file)
     images = open_dataset(dataset)
     network = load(checkpoint, device, precision, input_size)
     with progress() as show:
         found = measure(
             network, images, limit=limit, tolerance=tolerance, cache=cache, progress=show
         )
+    write_json(
+        json_file,
+        {
+            'checkpoint': network.name,
+            'checkpoint_sha256': network.sha256,
+            **asdict(found),
+            'is_far_off': found.is_far_off,
+        },
+    )
     for name, iou in found.iou.items():
         say(f'{name:<18} {iou:5.1f} %')
     say(f'{"mIoU here":<18} {found.mean_iou:5.1f} %, {found.images} images')

@@ -28,6 +28,7 @@ from rich.table import Table
 from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import (
     OUT,
+    check_json,
     make_parent,
     networks_of,
     progress,
@@ -35,6 +36,7 @@ from maskomaly_ros.cli.common import (
     say,
     without_nan,
     write,
+    write_json,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def compare(
     device: options.Device = 'auto',
     precision: options.Precision = 'float32',
     input_size: options.Size = None,
+    json_file: options.Json = None,
 ) -> None:
     """Compare scores on the same outputs of networks, with intervals and marks beyond noise."""
     from maskomaly_ros.evaluation import comparison, comparison_tables
@@ -84,6 +87,7 @@ def compare(
     from maskomaly_ros.evaluation.report import run_facts
     from maskomaly_ros.scores import default_scores
 
+    check_json(json_file)
     networks = networks_of(checkpoint, queries, device, precision, input_size)
     datasets = [open_dataset(specification) for specification in dataset]
     traffic = [open_ordinary(specification) for specification in ordinary or ()]
@@ -121,6 +125,7 @@ def compare(
     say(comparison_tables.NOTE)
     write(out / 'comparison.md', comparison_tables.markdown(found))
     write(out / 'comparison.json', json.dumps(found, indent=2) + '\n')
+    write_json(json_file, found)
     write(out / 'comparison.html', comparison_tables.page(found, run_facts()))
     say(f'Written to {out}')
     skipped = {each.name: each.skipped for each in datasets}

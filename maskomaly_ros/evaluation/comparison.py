@@ -61,8 +61,8 @@ from maskomaly_ros.evaluation.metrics import (
     stored_scores,
 )
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrame, OrdinaryFrames
+from maskomaly_ros.evaluation.traffic import count_obstacles
 from maskomaly_ros.networks import MaskPrediction, Network
-from maskomaly_ros.obstacles import find_obstacles
 from maskomaly_ros.scores import (
     ClassStatistics,
     check_scores,
@@ -380,9 +380,7 @@ class ScoreRun:
                 row = []
                 for name, score in scores.items():
                     mask = (score >= np.float16(least[name])) & (frame.label == 0)
-                    row.append(
-                        len(find_obstacles(mask.astype(np.float32), mask, self.minimum_area))
-                    )
+                    row.append(count_obstacles(mask, self.minimum_area))
                 counts.append(row)
             return counts
 

@@ -49,6 +49,7 @@ __all__ = [
     'OrdinarySet',
     'OrdinaryShot',
     'Traffic',
+    'count_obstacles',
     'measure_traffic',
     'ordinary_statistics',
 ]
@@ -380,7 +381,7 @@ class _Seen:
         self.summaries = summaries
         self.others = others
         self.curve = np.array(
-            [_count_obstacles(score > each, minimum_area) for each in CURVE_THRESHOLDS]
+            [count_obstacles(score > each, minimum_area) for each in CURVE_THRESHOLDS]
         )
 
 
@@ -390,7 +391,7 @@ def _false_obstacles(
     """Return what lies above a threshold on one frame."""
     counted = frame.label != IGNORE
     above = above & counted
-    obstacles = _count_obstacles(above, minimum_area)
+    obstacles = count_obstacles(above, minimum_area)
     of_classes = np.zeros((len(CLASS_NAMES), 2), np.int64)
     if frame.classes is not None:
         for column, chosen in enumerate((counted, above)):
@@ -406,7 +407,7 @@ def _false_obstacles(
     )
 
 
-def _count_obstacles(mask: NDArray[np.bool_], minimum_area: int) -> int:
+def count_obstacles(mask: NDArray[np.bool_], minimum_area: int) -> int:
     """Count the 8-connected components of a mask that are large enough."""
     left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
     if not width:

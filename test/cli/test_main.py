@@ -269,6 +269,19 @@ def test_lines_for_files_are_not_wrapped(run, checkpoint, tmp_path):
     assert f'path               {checkpoint}\n' in out
 
 
+def test_checkpoints_are_listed_and_described_as_json(run, checkpoint):
+    status, out, _ = run('checkpoint', 'info', checkpoint, '--json', '-')
+    assert status == 0
+    assert json.loads(out)['path'] == str(checkpoint)
+    status, out, _ = run('checkpoint', 'list', '--json', '-')
+    assert status == 0
+    demo, *published = json.loads(out)['checkpoints']
+    assert (demo['name'], demo['here']) == ('demo', True)
+    assert all(each['mIoU %'] > 50 for each in published)
+    status, out, _ = run('checkpoint', 'list')
+    assert {'demo', *(each['name'] for each in published)} <= set(out.split())
+
+
 def test_calibrate_moves_a_threshold_by_an_unlabelled_drive(run, checkpoint, images, tmp_path):
     queries = tmp_path / 'queries.yaml'
     before = Queries(checkpoint='tiny', anomalous_queries=(3,), obstacle_threshold=0.01)
@@ -612,6 +625,9 @@ def test_compare_writes_tables_and_goes_on_where_it_was(run, checkpoint, images,
     assert list(found['datasets']['roads']['scores']) == ['maskomaly', 'rba']
     for name in ('comparison.md', 'comparison.html'):
         assert 'rba' in (out / name).read_text()
+    figures = tmp_path / 'figures.json'
+    assert run(*options, '--json', figures)[0] == 0
+    assert json.loads(figures.read_text()) == [found]
     (kept,) = out.glob('tiny-*.json')
     changed = json.loads(kept.read_text())
     changed['datasets']['roads']['scores']['rba']['ap']['value'] = 0.123

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,7 @@ def network(name: str, shift: int = 0) -> Any:
 
     return SimpleNamespace(
         name=name,
+        sha256='0' * 64,
         class_names=tuple(name.title() for name in CITYSCAPES_CLASSES),
         num_queries=CLASSES,
         device=torch.device('cpu'),
@@ -142,7 +144,9 @@ def test_another_data_set_is_refused(tmp_path: Path) -> None:
 def test_the_command_fails_where_it_is_far_off(
     cityscapes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    figures = cityscapes.parent / 'figures.json'
     arguments = ['checkpoint', 'verify', 'x', '--dataset', f'cityscapes:{cityscapes}']
+    arguments += ['--json', str(figures)]
     for shift, code in ((0, 0), (1, 1)):
         monkeypatch.setattr(
             'maskomaly_ros.cli.checkpoint.load',
@@ -152,6 +156,7 @@ def test_the_command_fails_where_it_is_far_off(
         assert done.exit_code == code, done.output
         assert 'mIoU here' in done.stdout
         assert '84.2 %' in done.stdout
+        assert json.loads(figures.read_text())['is_far_off'] == bool(code)
     assert 'do not trust it' in done.stderr
 
 
