@@ -43,6 +43,8 @@ class LiveNode:
 
     Attributes:
         pid: process of the node.
+        started: when that process was started, by time.time().
+        latency: seconds from the stamp of the frame processed last to its last output.
 
     """
 
@@ -56,6 +58,8 @@ class LiveNode:
         from sensor_msgs.msg import Image
 
         self._processes = processes
+        self.started = time.time()
+        self.latency = 0.0
         self._child = processes.start(
             'node',
             'maskomaly_ros.node',
@@ -109,7 +113,7 @@ class LiveNode:
         from maskomaly_ros.node.messages import picture_message
 
         for _ in range(3):
-            now = self._node.get_clock().now()
+            now, stamped = self._node.get_clock().now(), time.perf_counter()
             message = picture_message(frame, Header(stamp=now.to_msg(), frame_id='camera'))
 
             def is_done(stamp: int = now.nanoseconds) -> bool:
@@ -118,7 +122,9 @@ class LiveNode:
             start = time.perf_counter()
             self._publisher.publish(message)
             if self._wait(is_done, _FRAME_TIMEOUT):
-                return max(time for _, time in self._arrived.values()) - start
+                end = max(time for _, time in self._arrived.values())
+                self.latency = end - stamped
+                return end - start
             self.lost += 1
         raise MaskomalyError(f'no result within {_FRAME_TIMEOUT} s, three times')
 

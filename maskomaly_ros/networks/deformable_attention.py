@@ -19,11 +19,44 @@ The form of the transformers library writes every sampled value to memory before
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def attend(
+    values: Tensor,
+    offsets: Tensor,
+    logits: Tensor,
+    reference: Tensor,
+    shapes: list[int],
+    heads: int,
+) -> Tensor:
+    """Do what `deformable_attention` does in operations of torch, of which it can be traced."""
+    batch, _, width = values.shape
+    queries, levels = reference.shape[1:3]
+    points = logits.shape[-1] // (heads * levels)
+    sizes = list(zip(shapes[::2], shapes[1::2], strict=True))
+    weights = logits.view(batch, queries, heads, -1).softmax(-1)
+    # Samples in rows of all queries, which are added up row by row.
+    weights = weights.permute(0, 2, 3, 1).flatten(0, 1).unsqueeze(1)
+    offsets = offsets.view(batch, queries, heads, levels, points, 2)
+    maps = torch.split(values, [height * width for height, width in sizes], 1)
+    result: Tensor | None = None
+    for level, (rows, columns) in enumerate(sizes):
+        unit = offsets.new_tensor([columns, rows])
+        places = reference[:, :, None, level, None] + offsets[:, :, :, level] / unit
+        grid = (2 * places - 1).permute(0, 2, 3, 1, 4).flatten(0, 1)
+        pixels = maps[level].transpose(1, 2).reshape(batch * heads, -1, rows, columns)
+        sampled = F.grid_sample(pixels, grid.to(pixels), align_corners=False)
+        share = weights[:, :, level * points : (level + 1) * points]
+        part = (sampled * share.to(sampled)).sum(2)
+        result = part if result is None else result + part
+    assert result is not None, 'there is a level'
+    return result.view(batch, width, queries).transpose(1, 2).contiguous()
 
 
 @torch.library.custom_op('maskomaly_ros::deformable_attention', mutates_args=())
@@ -49,23 +82,7 @@ def deformable_attention(
         [B, Q, M·D], of the type of values.
 
     """
-    batch, _, width = values.shape
-    queries, levels = reference.shape[1:3]
-    points = logits.shape[-1] // (heads * levels)
-    sizes = list(zip(shapes[::2], shapes[1::2], strict=True))
-    weights = logits.view(batch, queries, heads, -1).softmax(-1).transpose(1, 2).flatten(0, 1)
-    offsets = offsets.view(batch, queries, heads, levels, points, 2)
-    maps = torch.split(values, [height * width for height, width in sizes], 1)
-    result = values.new_zeros(batch * heads, width // heads, queries)
-    for level, (rows, columns) in enumerate(sizes):
-        unit = offsets.new_tensor([columns, rows])
-        places = reference[:, :, None, level, None] + offsets[:, :, :, level] / unit
-        grid = (2 * places - 1).transpose(1, 2).flatten(0, 1)
-        pixels = maps[level].transpose(1, 2).reshape(batch * heads, -1, rows, columns)
-        sampled = F.grid_sample(pixels, grid.to(pixels), align_corners=False)
-        share = weights[:, :, level * points : (level + 1) * points]
-        result += torch.einsum('bcqp,bqp->bcq', sampled, share.to(sampled))
-    return result.view(batch, width, queries).transpose(1, 2).contiguous()
+    return attend(values, offsets, logits, reference, shapes, heads)
 
 
 @deformable_attention.register_fake
@@ -99,11 +116,15 @@ class FusedDeformableAttention(nn.Module):
 
     Args:
         original: `Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention` of transformers.
+        attend: `deformable_attention`, or `attend` for what cannot take it.
 
     """
 
-    def __init__(self, original: Any) -> None:
+    def __init__(
+        self, original: Any, attend: Callable[..., Tensor] = deformable_attention
+    ) -> None:
         super().__init__()
+        self._attend = attend
         self.heads = int(original.n_heads)
         self.value_proj = original.value_proj
         self.sampling_offsets = original.sampling_offsets
@@ -122,7 +143,7 @@ class FusedDeformableAttention(nn.Module):
     ) -> tuple[Tensor, None]:
         """Return the attended features, and no weights. Nothing is masked in this decoder."""
         queries = hidden_states + position_embeddings
-        attended = deformable_attention(
+        attended: Tensor = self._attend(
             self.value_proj(encoder_hidden_states),
             self.sampling_offsets(queries),
             self.attention_weights(queries),

@@ -52,6 +52,7 @@ from maskomaly_ros.networks.preprocessing import (
     PIXEL_STD,
     InputSize,
 )
+from maskomaly_ros.networks.runtime_form import runtime_form
 from maskomaly_ros.networks.transformers_network import TransformersNetwork
 
 _LOG = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ def _write(network: TransformersNetwork, file: Path, shape: tuple[int, int, int]
         source_sha256=network.source_sha256,
     )
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), torch.no_grad(), runtime_form(model):
             program = torch.onnx.export(
                 model,
                 (pixels,),
