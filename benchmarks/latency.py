@@ -22,8 +22,8 @@ which stamps a frame, publishes it and waits until all outputs asked for have ar
 therefore includes making, sending and reading the messages. The start is the time from the start
 of the node's process to its first mask, of a camera that sends from the moment it is listened to.
 
-The goals are for two processors that nothing else uses: p50 of 45 ms for a frame of 1280x720, of 55
-with the overlay, of 25 for 640x360, and a start of 3 s.
+The goals are for two processors that nothing else uses: p50 of 45 ms for a frame of 1280x720, of
+55 with the overlay, of 25 for 640x360, and a start of 3 s.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     console = Console()
-    rows = [measure(*row, arguments) for row in ROWS]
+    rows = [measure(size, outputs, goal, arguments) for size, outputs, goal in ROWS]
     table = Table('frame', 'outputs', title=f'Latency from stamp, {arguments.checkpoint}')
     for column in ('p50', 'p95', 'goal', 'start', 'goal'):
         table.add_column(column, justify='right')

@@ -40,6 +40,8 @@ from maskomaly_ros.networks.preprocessing import InputForm, InputSize
 Shape = tuple[int, int, int]
 # Of an export that is under way in this folder, or was interrupted.
 PART = '.export-'
+# Number of the form that files have; one more whenever `runtime_form` or the exporter change it.
+FORM = 2
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class ExportCache:
 
 def versions() -> dict[str, str]:
     """Return what decides what an exported file holds."""
-    found = {}
+    found = {'form': str(FORM)}
     for package in ('maskomaly_ros', 'torch', 'transformers', 'onnx', 'onnxscript'):
         try:
             found[package] = metadata.version(package)

@@ -48,7 +48,7 @@ class Description:
         input_size: what frames are resized to before they are padded.
         num_queries: N.
         class_names: the C inlier classes.
-        made_with: versions of the libraries that wrote it.
+        made_with: versions of the libraries that wrote it, and number of its form.
         reference: the outputs of torch for `probe_pixels` at some places.
         square: side of the squares that the network sees; None where it takes whole frames.
         source_sha256: hash of the weights that those were converted from, if they were.

@@ -53,7 +53,7 @@ def runtime_form(model: nn.Module) -> Iterator[None]:
     patched: list[nn.Module] = []
 
     def patch(module: nn.Module, forward: Callable[..., Any]) -> None:
-        module.forward = partial(forward, module)  # type: ignore[method-assign]
+        module.forward = partial(forward, module)
         patched.append(module)
 
     try:
@@ -78,7 +78,7 @@ def _group_norm(norm: nn.GroupNorm, maps: Tensor) -> Tensor:
     """Do what `torch.nn.GroupNorm` does, for maps [B, C, H, W]."""
 
     def of_groups(of_channels: Tensor) -> Tensor:
-        grouped = of_channels.unflatten(1, (norm.num_groups, -1))
+        grouped = of_channels.view(len(of_channels), norm.num_groups, -1)
         means = grouped.mean(2, keepdim=True).expand_as(grouped)
         return means.flatten(1)[:, :, None, None]
 
@@ -109,4 +109,4 @@ def _products(queries: Tensor, pixels: Tensor) -> Tensor:
     The pixels are taken with the channels last, in which they come from a convolution.
     """
     rows = pixels.permute(0, 2, 3, 1).flatten(1, 2)
-    return (queries @ rows.transpose(1, 2)).unflatten(2, pixels.shape[2:])
+    return (queries @ rows.transpose(1, 2)).view(*queries.shape[:2], *pixels.shape[2:])
