@@ -155,6 +155,30 @@ def class_sums(prediction: MaskPrediction) -> FloatArray:
     return sums
 
 
+@dataclass(frozen=True)
+class ClassMaxima:
+    """The largest s_c of every pixel of a frame: what `sml` is of, once statistics are known.
+
+    Attributes:
+        largest: float32 [H, W].
+        predicted: its class, uint8 [H, W].
+        sums: as `class_sums` returns them.
+
+    """
+
+    largest: NDArray[np.float32]
+    predicted: NDArray[np.uint8]
+    sums: FloatArray
+
+    def standardized(self, statistics: ClassStatistics) -> Tensor:
+        """Return `sml`, float32 [H, W], the same to the last bit as `compute_scores` does."""
+        mean, deviation = (
+            each.astype(np.float32)[self.predicted]
+            for each in (statistics.mean, statistics.deviation)
+        )
+        return torch.from_numpy((mean - self.largest) / deviation)
+
+
 class _Band(NamedTuple):
     """Some rows of a frame, as P pixels.
 
@@ -392,6 +416,36 @@ def compute_scores(
     return {name: prediction.blend([part[name] for part in parts]) for name in names}
 
 
+@torch.inference_mode()
+def compute_with_maxima(
+    prediction: MaskPrediction, parameters: ScoringParameters, names: Sequence[str]
+) -> tuple[dict[str, Tensor], ClassMaxima | None]:
+    """Compute scores of one frame, and what `sml` needs beside statistics, in one pass.
+
+    Args and errors are those of `compute_scores`.
+
+    Returns:
+        Scores, and maxima where one pass can do that: for a frame seen as a whole, on a CPU with
+        numba, of at most 256 classes; else None.
+
+    """
+    fused = _fused(prediction)
+    classes = prediction.class_logits.shape[-1] - 1
+    if fused is None or len(prediction.parts) > 1 or classes > 256:
+        return compute_scores(prediction, parameters, names), None
+    check_scores(names, parameters)
+    (part,) = prediction.parts
+    found = _maskomaly_scores(part, parameters, names)
+    size = prediction.frame_size
+    maxima = fused.Maxima(
+        np.zeros((3, classes)), np.empty(size, np.float32), np.empty(size, np.uint8)
+    )
+    dense = [name for name in names if name not in found]
+    found |= _scores_by_numba(fused, part, dense, None, maxima)
+    scores = {name: found[name] for name in names}
+    return scores, ClassMaxima(maxima.largest, maxima.predicted, maxima.sums)
+
+
 def _scores_of_part(
     prediction: MaskPrediction,
     parameters: ScoringParameters,
@@ -431,6 +485,7 @@ def _scores_by_numba(
     prediction: MaskPrediction,
     names: Sequence[str],
     statistics: ClassStatistics | None,
+    maxima: Any = None,
 ) -> dict[str, Tensor]:
     """Compute the same in one pass over the frame."""
     logits = _finite_logits(prediction)[0].contiguous()
@@ -447,7 +502,7 @@ def _scores_by_numba(
         deviation=deviation.astype(np.float32),
         temperature=ODIN_TEMPERATURE,
     )
-    maps = fused.compute(logits.numpy(), plan, *_axes(prediction))
+    maps = fused.compute(logits.numpy(), plan, *_axes(prediction), maxima)
     return {name: torch.from_numpy(maps[name]) for name in names}
 
 

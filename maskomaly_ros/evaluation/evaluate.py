@@ -22,11 +22,11 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -59,12 +59,14 @@ from maskomaly_ros.evaluation.metrics import (
     stored_scores,
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
+from maskomaly_ros.evaluation.standardized import KeptMaxima
 from maskomaly_ros.evaluation.traffic import CURVE_THRESHOLDS, MAIN, Traffic
 from maskomaly_ros.networks import MaskPrediction, Network
 from maskomaly_ros.scores import (
     ClassStatistics,
     check_scores,
     compute_scores,
+    compute_with_maxima,
     default_scores,
 )
 from maskomaly_ros.scoring import ScoringParameters
@@ -81,6 +83,8 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+T = TypeVar('T')
+R = TypeVar('R')
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,7 @@ def evaluate(
         save_scores: folder to write the scores of methods to; see `write_score`.
         cache: folder that keeps the outputs of the network; see `OutputCache`.
         statistics: of the classes, for SML; None takes them from the images of the data set
-            themselves, in a pass of its own.
+            themselves.
         traffic: figures of ordinary frames, whose pixels are pooled as negatives, and whose
             threshold is looked at.
         shots: number of best, and of worst, images of which to keep the score.
@@ -260,17 +264,19 @@ def evaluate(
     check_scores(methods, parameters)
     names = _all_names(methods, scores, network)
     with contextlib.ExitStack() as stack:
+        kept = None
         if 'sml' in methods and network is not None and statistics is None:
             if cache is None:  # the network would run twice otherwise
-                cache = Path(
-                    stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-outputs-'))
-                )
-            statistics = class_statistics(network, dataset, cache=cache, progress=progress)
+                cache = _temporary(stack, 'outputs')
+            if names[0] != 'sml':
+                kept = KeptMaxima(_temporary(stack, 'maxima'))
+            else:  # the score by which images are chosen to be shown has to be there at once
+                statistics = class_statistics(network, dataset, cache=cache, progress=progress)
         outputs = OutputCache(cache, network) if cache and network else None
         stored = None
         if components:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix='maskomaly-scores-'))
-            stored = _StoredScores(Path(folder))
+            stored = _StoredScores(_temporary(stack, 'scores'))
+        now = [name for name in methods if name != 'sml' or kept is None]
         metrics = {name: PixelMetrics(averaged=dataset.layout.averaged) for name in names}
         per_image: list[ImageResult] = []
         shown = _Shown(shots)
@@ -280,20 +286,26 @@ def evaluate(
             sizes = layout.minimum_prediction, layout.minimum_truth
             at_threshold = ComponentMetrics(traffic.threshold, *sizes)
 
+        def save(sample: Sample, method: str, score: NDArray[np.float16]) -> None:
+            if save_scores:
+                folder = dataset.layout.benchmark_name or dataset.name
+                write_score(save_scores, method, folder, sample.name, score)
+
         def measure(sample: Sample, prediction: MaskPrediction | None, label: Image) -> _Measured:
             found: dict[str, RoundedScores] = {}
             if prediction is not None:
-                ours = compute_scores(prediction, parameters, methods, statistics)
+                if kept is None:
+                    ours = compute_scores(prediction, parameters, methods, statistics)
+                else:
+                    ours, maxima = compute_with_maxima(prediction, parameters, now)
+                    kept.write(sample.name, prediction, maxima, label)
                 found |= {name: stored_scores(score) for name, score in ours.items()}
             for source in scores:
                 size = label.shape[0], label.shape[1]
                 found[source.method] = round_scores(source.read(sample.name, size))
             summaries = {name: ImageSummary.of(each.scores, label) for name, each in found.items()}
-            if save_scores:
-                for method in methods:
-                    folder_name = dataset.layout.benchmark_name or dataset.name
-                    score = found[method].scores
-                    write_score(save_scores, method, folder_name, sample.name, score)
+            for method in now:
+                save(sample, method, found[method].scores)
             if stored is not None:
                 stored.write(sample.name, {name: r.scores for name, r in found.items()}, label)
             at = None
@@ -318,6 +330,29 @@ def evaluate(
             if stored is not None:
                 stored.keep(sample.name)
         check_images(dataset, len(per_image))
+        if kept is not None:
+            measured = {image.name: image for image in per_image}
+            statistics = kept.statistics(list(measured), dataset.name)
+
+            def standardize(sample: Sample) -> tuple[RoundedScores, ImageSummary]:
+                score, label = kept.score(sample, statistics, outputs)
+                rounded = stored_scores(score)
+                save(sample, 'sml', rounded.scores)
+                if stored is not None:
+                    stored.append(sample.name, 'sml', rounded.scores)
+                return rounded, ImageSummary.of(rounded.scores, label)
+
+            samples = [sample for sample in dataset.samples if sample.name in measured]
+            for sample, (rounded, summary) in progress(
+                _on_threads(standardize, samples), len(samples), f'{dataset.name}: sml'
+            ):
+                metrics['sml'].add(summary)
+                clipped['sml'] += rounded.clipped
+                tied['sml'] += rounded.tied
+                figures = measured[sample.name].figures
+                figures['sml'] = summary.figures
+                for name in names:  # in the order of names again
+                    figures[name] = figures.pop(name)
         try:
             pixels = {name: metric.compute() for name, metric in metrics.items()}
         except MaskomalyError as error:
@@ -362,6 +397,19 @@ def evaluate(
             best=best,
             worst=worst,
         )
+
+
+def _temporary(stack: contextlib.ExitStack, what: str) -> Path:
+    """Make a folder that goes with the stack."""
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f'maskomaly-{what}-')))
+
+
+def _on_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Yield items and what work makes of them, in order."""
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        for item, future in ahead(pool, work, items, workers + 1):
+            yield item, future.result()
 
 
 class _Measured(NamedTuple):
@@ -494,12 +542,10 @@ def _component_metrics(
         truth = TrueComponents.of(label, layout.minimum_truth)
         return {method: metric.find(scores[method], truth) for method, metric in metrics.items()}
 
-    workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        run = ahead(pool, find, stored.names, workers + 1)
-        for _, future in progress(run, len(stored.names), f'{dataset.name}: components'):
-            for method, found in future.result().items():
-                metrics[method].add(found)
+    run = _on_threads(find, stored.names)
+    for _, found in progress(run, len(stored.names), f'{dataset.name}: components'):
+        for method, each in found.items():
+            metrics[method].add(each)
     return {method: metric.compute() for method, metric in metrics.items()}
 
 
@@ -522,6 +568,16 @@ class _StoredScores:
         except OSError as error:
             raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
         self._contents[name] = path, tuple(scores), label.shape
+
+    def append(self, name: str, method: str, score: NDArray[np.float16]) -> None:
+        """Store one more score of an image; from any thread."""
+        path, methods, shape = self._contents[name]
+        try:
+            with path.open('ab') as file:
+                score.tofile(file)
+        except OSError as error:
+            raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
+        self._contents[name] = path, (*methods, method), shape
 
     def keep(self, name: str) -> None:
         """Confirm that an image counts."""

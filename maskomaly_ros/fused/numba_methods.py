@@ -36,7 +36,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit, types
@@ -92,7 +92,24 @@ class Plan:
     temperature: float
 
 
-def compute(masks: F4, plan: Plan, rows: Axis, columns: Axis) -> dict[str, F4]:
+class Maxima(NamedTuple):
+    """The largest s_c of every pixel.
+
+    Attributes:
+        sums: number, sum and sum of squares by predicted class, float64 [3, C]; added to.
+        largest: float32 [H, W].
+        predicted: its class, uint8 [H, W].
+
+    """
+
+    sums: F8
+    largest: F4
+    predicted: NDArray[np.uint8]
+
+
+def compute(
+    masks: F4, plan: Plan, rows: Axis, columns: Axis, maxima: Maxima | None = None
+) -> dict[str, F4]:
     """Return the score maps of one frame that are asked for, float32 [H, W], on one thread.
 
     Args:
@@ -100,8 +117,10 @@ def compute(masks: F4, plan: Plan, rows: Axis, columns: Axis) -> dict[str, F4]:
         plan: what to compute.
         rows: between which two mask pixels the rows of the result lie, and how far along.
         columns: likewise for columns.
+        maxima: where to write the largest s_c to, too.
 
     """
+    found = maxima or Maxima(np.empty((0, 0)), _NO_MAP, np.empty((0, 0), np.uint8))
     # One piece of memory: systems give large ones in large pages, and small pages take their time.
     result = np.empty((int(plan.wanted.sum()), len(rows[0]), len(columns[0])), np.float32)
     names = [name for name, wanted in zip(SUMS, plan.wanted, strict=True) if wanted]
@@ -118,7 +137,7 @@ def compute(masks: F4, plan: Plan, rows: Axis, columns: Axis) -> dict[str, F4]:
         rows,
         columns,
         tuple(maps.get(name, _NO_MAP) for name in SUMS),
-        np.empty((0, 0)),
+        *found,
     )
     return maps
 
@@ -133,13 +152,15 @@ def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
         weights.max(1),
         np.zeros(count, np.bool_),
         np.zeros(len(SUMS), np.bool_),
-        np.arange(classes, dtype=np.float32),
+        np.zeros(classes, np.float32),
         np.ones(classes, np.float32),
         1.0,
         rows,
         columns,
         (_NO_MAP,) * len(SUMS),
         sums,
+        _NO_MAP,
+        np.empty((0, 0), np.uint8),
     )
     return sums
 
@@ -292,7 +313,7 @@ def _take_eight(
 
 
 @njit(**OPTIONS)
-def _write(scores: F4, i: int, size: int, result: F4, y: int, left: int) -> None:
+def _write(scores: F4, i: int, size: int, result: NDArray[Any], y: int, left: int) -> None:
     begin = np.uintp(left)  # of a signed place the sign would be looked at, pixel by pixel
     for x in range(np.uintp(size)):
         result[y, begin + x] = scores[i, x]
@@ -308,11 +329,12 @@ def _take_strongest(logits: F4, sign: np.float32, strongest: F4, signs: F4) -> N
 
 @njit(**OPTIONS)
 def _largest_class(
-    semantic: F4, mean: F4, deviation: F4, largest: F4, means: F4, deviations: F4
+    semantic: F4, mean: F4, deviation: F4, largest: F4, means: F4, deviations: F4, predicted: F4
 ) -> None:
-    """Find the largest s_c, and mean and deviation of its class."""
+    """Find the largest s_c, its class, and mean and deviation of that."""
     for x in range(_COLUMNS):
         largest[x] = semantic[0, x]
+        predicted[x] = _f4(0)
         means[x] = mean[0]
         deviations[x] = deviation[0]
     for c in range(1, len(semantic) - 1):
@@ -322,6 +344,7 @@ def _largest_class(
             largest[x] = semantic[c, x] if larger else largest[x]
             means[x] = its_mean if larger else means[x]
             deviations[x] = its_deviation if larger else deviations[x]
+            predicted[x] = _f4(c) if larger else predicted[x]
 
 
 @njit(**OPTIONS)
@@ -359,7 +382,7 @@ def _semantic_scores(
         for c in range(classes):
             for x in range(_COLUMNS):
                 scores[1, x] -= _tanh(semantic[c, x])
-    _largest_class(semantic, mean, deviation, largest, means, deviations)
+    _largest_class(semantic, mean, deviation, largest, means, deviations, scratch[5])
     for x in range(_COLUMNS):
         scores[2, x] = one - largest[x]
         scores[4, x] = -largest[x]
@@ -410,6 +433,8 @@ _F4_1, _F4_2 = types.float32[::1], types.float32[:, ::1]
         _AXIS,
         types.UniTuple(types.float32[:, ::1], len(SUMS)),
         types.float64[:, ::1],
+        types.float32[:, ::1],
+        types.uint8[:, ::1],
     )
 )
 def _scores(
@@ -425,8 +450,10 @@ def _scores(
     columns: Axis,
     maps: tuple[F4, ...],
     sums: F8,
+    largest: F4,
+    predicted: NDArray[np.uint8],
 ) -> None:
-    """Write all score maps of a frame, and add up its largest s_c where sums has room for them."""
+    """Write all score maps of a frame, and its largest s_c with their sums where there is room."""
     upper_rows, lower_rows, row_weights = rows
     left_columns, right_columns, column_weights = columns
     height, width = len(upper_rows), len(left_columns)
@@ -454,7 +481,7 @@ def _scores(
     semantic = np.empty((_ROWS, classes + 1, _COLUMNS), np.float32)
     logits = np.empty(_COLUMNS, np.float32)
     strongest, signs = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
-    scratch = np.empty((5, _COLUMNS), np.float32)
+    scratch = np.empty((6, _COLUMNS), np.float32)
     scores = np.empty((len(wanted), _COLUMNS), np.float32)
 
     for begin in range(0, height, _BAND):
@@ -541,7 +568,10 @@ def _scores(
                             scores,
                         )
                     if sums.size > 0:
-                        _add_class(scratch[0, :size], scratch[1, :size], sums)
+                        _add_class(scratch[0, :size], scratch[5, :size], sums)
+                        if largest.size > 0:
+                            _write(scratch, 0, size, largest, y, left)
+                            _write(scratch, 5, size, predicted, y, left)
                     if baseline:
                         strongest[:] = _f4(-math.inf)
                         signs[:] = _f4(1)

@@ -24,6 +24,7 @@ import pytest
 import torch
 
 from maskomaly_ros.errors import MaskomalyError
+from maskomaly_ros.evaluation import evaluate as evaluation
 from maskomaly_ros.evaluation.datasets import open_dataset
 from maskomaly_ros.evaluation.evaluate import evaluate, score_images
 from maskomaly_ros.evaluation.images import class_statistics
@@ -31,7 +32,13 @@ from maskomaly_ros.evaluation.metrics import ComponentMetrics, PixelMetrics
 from maskomaly_ros.evaluation.semantics import evaluate_semantics, in_few_classes
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.networks.prediction import resize_maps
-from maskomaly_ros.scores import ON_REQUEST, SCORES, compute_scores
+from maskomaly_ros.scores import (
+    ON_REQUEST,
+    SCORES,
+    class_sums,
+    compute_scores,
+    compute_with_maxima,
+)
 from maskomaly_ros.scoring import (
     ScoringParameters,
 )
@@ -69,9 +76,7 @@ def test_methods_share_one_run_of_the_network(network, scenes):
     result = evaluate(network, dataset, PARAMETERS, components=True, progress=progress)
     assert network.predicted == result.images == 3  # although SML goes twice over the images
     assert (result.dataset, result.layout, result.averaged) == (dataset.name, 'plain', False)
-    assert shown == [
-        (3, f'{dataset.name}: {text}') for text in ('classes', 'scores', 'components')
-    ]
+    assert shown == [(3, f'{dataset.name}: {text}') for text in ('scores', 'sml', 'components')]
     assert list(result.results) == [name for name in SCORES if name not in ON_REQUEST]
     assert result.statistics == dataset.name
 
@@ -94,6 +99,36 @@ def test_methods_share_one_run_of_the_network(network, scenes):
         expected = pytest.approx(asdict(components.compute()), nan_ok=True)
         assert asdict(found.components) == expected, method
     assert result.results['maskomaly'].pixels.ap > result.results['baseline'].pixels.ap
+
+
+def test_one_pass_gives_the_bits_of_two(network, scenes, monkeypatch, tmp_path):
+    dataset = scenes(3)
+    ((_, image, _), *_) = dataset.read()
+    prediction = network.predict([image])
+    statistics = class_statistics(network, dataset)
+    names = ['maskomaly', 'energy', 'baseline']
+    found, maxima = compute_with_maxima(prediction, PARAMETERS, names)
+    expected = compute_scores(prediction, PARAMETERS, [*names, 'sml'], statistics)
+    if maxima is not None:
+        np.testing.assert_array_equal(maxima.sums, class_sums(prediction))
+        found['sml'] = maxima.standardized(statistics)
+        for name, score in expected.items():
+            assert torch.equal(found[name], score), name
+
+    methods, options = ['rba', 'sml', 'maskomaly'], {'components': True, 'shots': 1}
+    once = evaluate(network, dataset, PARAMETERS, methods, save_scores=tmp_path / 'a', **options)
+    monkeypatch.setattr(  # as where windows are blended, or without numba
+        evaluation, 'compute_with_maxima', lambda *given: (compute_scores(*given), None)
+    )
+    twice = evaluate(network, dataset, PARAMETERS, methods, save_scores=tmp_path / 'b', **options)
+    first = evaluate(network, dataset, PARAMETERS, ['sml', 'rba', 'maskomaly'], **options)
+    assert repr(once.as_dict()) == repr(twice.as_dict())
+    for name in methods:
+        assert repr(first.results[name]) == repr(once.results[name])
+    assert [list(image.figures) for image in once.per_image] == [methods] * 3
+    files = [sorted(path.name for path in (tmp_path / each).rglob('*.*')) for each in 'ab']
+    assert files[0] == files[1]
+    assert len(files[0]) == 9
 
 
 def test_every_image_has_figures_of_its_own(network, scenes):
