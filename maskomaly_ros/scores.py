@@ -94,6 +94,8 @@ _NOT_FINITE = (
     'such as bfloat16 or float32'
 )
 
+_NO_STATISTICS = 'score sml needs the statistics of the classes'
+
 FloatArray = NDArray[np.float64]
 
 
@@ -411,39 +413,58 @@ def compute_scores(
     """
     check_scores(names, parameters)
     if 'sml' in names and statistics is None:
-        raise MaskomalyError('score sml needs the statistics of the classes')
+        raise MaskomalyError(_NO_STATISTICS)
     parts = [_scores_of_part(part, parameters, names, statistics) for part in prediction.parts]
     return {name: prediction.blend([part[name] for part in parts]) for name in names}
 
 
 @torch.inference_mode()
-def compute_with_maxima(
-    prediction: MaskPrediction, parameters: ScoringParameters, names: Sequence[str]
-) -> tuple[dict[str, Tensor], ClassMaxima | None]:
-    """Compute scores of one frame, and what `sml` needs beside statistics, in one pass.
+def stream_scores(
+    prediction: MaskPrediction,
+    parameters: ScoringParameters,
+    names: Sequence[str],
+    statistics: ClassStatistics | None = None,
+    *,
+    maxima: bool = False,
+) -> tuple[Iterator[tuple[str, Tensor]], ClassMaxima | None]:
+    """Compute scores of one frame one after another, so that a map may go before the next is made.
 
-    Args and errors are those of `compute_scores`.
+    Arguments, scores and errors are those of `compute_scores`.
 
     Returns:
-        Scores, and maxima where one pass can do that: for a frame seen as a whole, on a CPU with
-        numba, of at most 256 classes; else None.
+        Names and scores, and, if maxima are asked for, what `sml` needs beside statistics, where
+        the same pass can find it: in a frame seen as a whole, on a CPU with numba, for at most 256
+        classes; else None.
 
     """
-    fused = _fused(prediction)
-    classes = prediction.class_logits.shape[-1] - 1
-    if fused is None or len(prediction.parts) > 1 or classes > 256:
-        return compute_scores(prediction, parameters, names), None
     check_scores(names, parameters)
+    fused = _fused(prediction)
+    classes, size = prediction.class_logits.shape[-1] - 1, prediction.frame_size
+    if fused is None or len(prediction.parts) > 1 or classes > 256:
+        scores = compute_scores(prediction, parameters, names, statistics)
+        return iter(scores.items()), None
     (part,) = prediction.parts
-    found = _maskomaly_scores(part, parameters, names)
-    size = prediction.frame_size
-    maxima = fused.Maxima(
-        np.zeros((3, classes)), np.empty(size, np.float32), np.empty(size, np.uint8)
-    )
-    dense = [name for name in names if name not in found]
-    found |= _scores_by_numba(fused, part, dense, None, maxima)
-    scores = {name: found[name] for name in names}
-    return scores, ClassMaxima(maxima.largest, maxima.predicted, maxima.sums)
+    largest = None
+    if maxima:
+        largest = fused.Maxima(
+            np.zeros((3, classes)), np.empty(size, np.float32), np.empty(size, np.uint8)
+        )
+    dense = [name for name in names if name in SUMS]
+    if 'sml' in dense and statistics is None:
+        raise MaskomalyError(_NO_STATISTICS)
+    summed = _scores_by_numba(fused, part, dense, statistics, largest) if dense or maxima else {}
+
+    def each() -> Iterator[tuple[str, Tensor]]:
+        for name in names:
+            if name in SUMS:
+                yield name, summed.pop(name)
+                continue
+            with torch.inference_mode():
+                score = _maskomaly_scores(part, parameters, [name])[name]
+            yield name, score
+
+    found = ClassMaxima(largest.largest, largest.predicted, largest.sums) if largest else None
+    return each(), found
 
 
 def _scores_of_part(

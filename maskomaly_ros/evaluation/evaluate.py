@@ -66,8 +66,8 @@ from maskomaly_ros.scores import (
     ClassStatistics,
     check_scores,
     compute_scores,
-    compute_with_maxima,
     default_scores,
+    stream_scores,
 )
 from maskomaly_ros.scoring import ScoringParameters
 
@@ -292,27 +292,41 @@ def evaluate(
                 write_score(save_scores, method, folder, sample.name, score)
 
         def measure(sample: Sample, prediction: MaskPrediction | None, label: Image) -> _Measured:
-            found: dict[str, RoundedScores] = {}
-            if prediction is not None:
-                if kept is None:
-                    ours = compute_scores(prediction, parameters, methods, statistics)
-                else:
-                    ours, maxima = compute_with_maxima(prediction, parameters, now)
-                    kept.write(sample.name, prediction, maxima, label)
-                found |= {name: stored_scores(score) for name, score in ours.items()}
+            summaries: dict[str, ImageSummary] = {}
+            lost: dict[str, tuple[int, bool]] = {}
+            first = at = None
+
+            def take(name: str, rounded: RoundedScores) -> None:
+                nonlocal first, at
+                score = rounded.scores
+                summaries[name] = ImageSummary.of(score, label)
+                lost[name] = rounded.clipped, rounded.tied
+                if stored is not None:
+                    stored.append(sample.name, name, score)
+                if name == names[0] and shots:
+                    first = score
+                if name == MAIN and at_threshold is not None:
+                    at = at_threshold.find(score, TrueComponents.of(label, layout.minimum_truth))
+
+            if stored is not None:
+                stored.begin(sample.name, label)
             for source in scores:
                 size = label.shape[0], label.shape[1]
-                found[source.method] = round_scores(source.read(sample.name, size))
-            summaries = {name: ImageSummary.of(each.scores, label) for name, each in found.items()}
-            for method in now:
-                save(sample, method, found[method].scores)
-            if stored is not None:
-                stored.write(sample.name, {name: r.scores for name, r in found.items()}, label)
-            at = None
-            if at_threshold is not None:
-                truth = TrueComponents.of(label, layout.minimum_truth)
-                at = at_threshold.find(found[MAIN].scores, truth)
-            return _Measured(summaries, found, at)
+                take(source.method, round_scores(source.read(sample.name, size)))
+            if prediction is not None:
+                # One after another: memory of a map serves the next, and is not asked for anew.
+                ours, maxima = stream_scores(
+                    prediction, parameters, now, statistics, maxima=kept is not None
+                )
+                for name, score in ours:
+                    rounded = stored_scores(score)
+                    take(name, rounded)
+                    save(sample, name, rounded.scores)
+                if kept is not None:
+                    kept.write(sample.name, prediction, maxima, label)
+            return _Measured(
+                {name: summaries[name] for name in names if name in summaries}, lost, first, at
+            )
 
         run = over_images(network if methods else None, dataset, outputs, measure)
         clipped: Counter[str] = Counter()
@@ -320,12 +334,13 @@ def evaluate(
         for sample, found in progress(run, len(dataset), f'{dataset.name}: scores'):
             for name, summary in found.summaries.items():
                 metrics[name].add(summary)
-                clipped[name] += found.scores[name].clipped
-                tied[name] += found.scores[name].tied
+                clipped[name] += found.lost[name][0]
+                tied[name] += found.lost[name][1]
             if at_threshold is not None and found.at_threshold is not None:
                 at_threshold.add(found.at_threshold)
             figures = {name: summary.figures for name, summary in found.summaries.items()}
-            shown.add(sample.name, figures[names[0]].ap, found.scores[names[0]].scores)
+            if found.first is not None:
+                shown.add(sample.name, figures[names[0]].ap, found.first)
             per_image.append(ImageResult(sample.name, sample.image, sample.label, figures))
             if stored is not None:
                 stored.keep(sample.name)
@@ -413,10 +428,19 @@ def _on_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T,
 
 
 class _Measured(NamedTuple):
-    """What is found in one image: summaries and scores by method; components at the threshold."""
+    """What is found in one image.
+
+    Attributes:
+        summaries: by method.
+        lost: pixels that were clipped, and whether most values became equal, by method.
+        first: score by the first method, where it may be shown.
+        at_threshold: components of `MAIN` at the threshold of ordinary frames.
+
+    """
 
     summaries: dict[str, ImageSummary]
-    scores: dict[str, RoundedScores]
+    lost: dict[str, tuple[int, bool]]
+    first: NDArray[np.float16] | None
     at_threshold: tuple[FloatArray, FloatArray] | None
 
 
@@ -557,17 +581,15 @@ class _StoredScores:
         self._contents: dict[str, tuple[Path, tuple[str, ...], tuple[int, ...]]] = {}
         self.names: list[str] = []
 
-    def write(self, name: str, scores: Mapping[str, NDArray[Any]], label: Image) -> None:
-        """Store an image; from any thread."""
+    def begin(self, name: str, label: Image) -> None:
+        """Store an image without scores; from any thread."""
         path = self._folder / quote(name, safe='')
         try:
             with path.open('wb') as file:
                 label.tofile(file)
-                for score in scores.values():
-                    score.astype(np.float16, copy=False).tofile(file)
         except OSError as error:
             raise CannotWriteError(f'cannot write {path}: {error.strerror}') from error
-        self._contents[name] = path, tuple(scores), label.shape
+        self._contents[name] = path, (), label.shape
 
     def append(self, name: str, method: str, score: NDArray[np.float16]) -> None:
         """Store one more score of an image; from any thread."""

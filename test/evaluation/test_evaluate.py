@@ -37,7 +37,7 @@ from maskomaly_ros.scores import (
     SCORES,
     class_sums,
     compute_scores,
-    compute_with_maxima,
+    stream_scores,
 )
 from maskomaly_ros.scoring import (
     ScoringParameters,
@@ -107,7 +107,9 @@ def test_one_pass_gives_the_bits_of_two(network, scenes, monkeypatch, tmp_path):
     prediction = network.predict([image])
     statistics = class_statistics(network, dataset)
     names = ['maskomaly', 'energy', 'baseline']
-    found, maxima = compute_with_maxima(prediction, PARAMETERS, names)
+    stream, maxima = stream_scores(prediction, PARAMETERS, names, maxima=True)
+    found = dict(stream)
+    assert list(found) == names
     expected = compute_scores(prediction, PARAMETERS, [*names, 'sml'], statistics)
     if maxima is not None:
         np.testing.assert_array_equal(maxima.sums, class_sums(prediction))
@@ -118,7 +120,9 @@ def test_one_pass_gives_the_bits_of_two(network, scenes, monkeypatch, tmp_path):
     methods, options = ['rba', 'sml', 'maskomaly'], {'components': True, 'shots': 1}
     once = evaluate(network, dataset, PARAMETERS, methods, save_scores=tmp_path / 'a', **options)
     monkeypatch.setattr(  # as where windows are blended, or without numba
-        evaluation, 'compute_with_maxima', lambda *given: (compute_scores(*given), None)
+        evaluation,
+        'stream_scores',
+        lambda *given, **_: (iter(compute_scores(*given).items()), None),
     )
     twice = evaluate(network, dataset, PARAMETERS, methods, save_scores=tmp_path / 'b', **options)
     first = evaluate(network, dataset, PARAMETERS, ['sml', 'rba', 'maskomaly'], **options)
