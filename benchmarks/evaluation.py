@@ -108,7 +108,7 @@ def measure_evaluation(
     cache = folder / 'outputs'
     console.print('filling the cache', style='dim')
     # This also compiles what is compiled, so that it is not timed.
-    evaluate(network, dataset, parameters, ['maskomaly'], cache=cache)
+    evaluate(network, dataset, parameters, methods, cache=cache)
 
     def read() -> None:
         outputs = OutputCache(cache, network)
