@@ -22,7 +22,15 @@ from typing import Annotated, cast, get_args
 import typer
 
 from maskomaly_ros.cli import options
-from maskomaly_ros.cli.common import ERR, networks_of, progress, report_skipped, say
+from maskomaly_ros.cli.common import (
+    ERR,
+    check_json,
+    networks_of,
+    progress,
+    report_skipped,
+    say,
+    write_json,
+)
 from maskomaly_ros.errors import MaskomalyError
 
 
@@ -94,6 +102,7 @@ def analyse(
     device: options.Device = 'auto',
     precision: options.Precision = 'float32',
     input_size: options.Size = None,
+    json_file: options.Json = None,
 ) -> None:
     """Study the queries of checkpoints: classes, IoU with anomalies, their best number, curves."""
     from maskomaly_ros.evaluation import analysis
@@ -106,6 +115,7 @@ def analyse(
         raise MaskomalyError(
             f'membership {membership!r} is none of {", ".join(get_args(Membership))}'
         )
+    check_json(json_file)
     networks = networks_of(checkpoint, queries, device, precision, input_size)
     images = open_dataset(dataset)
     frames = [open_ordinary(specification) for specification in ordinary or ()]
@@ -140,6 +150,16 @@ def analyse(
             iou_threshold=iou_threshold,
             facts=run_facts(),
         )
+    write_json(
+        json_file,
+        {
+            'dataset': images.name,
+            'checkpoints': {network.name: network.sha256 for network, _ in networks},
+            'summary': written.summary,
+            'page': written.page,
+            'files': written.files,
+        },
+    )
     for line in written.summary:
         say(line)
     say(f'{len(written.files)} files in {out}; look at {written.page}')

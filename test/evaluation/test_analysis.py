@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 from collections.abc import Callable
@@ -288,8 +289,14 @@ def test_command_on_a_real_network(
     (tmp_path / 'labels' / 'broken.png').write_bytes(b'no image')
     common = ['analyse', '--dataset', f'plain:{tmp_path}', '--checkpoint', str(tiny_checkpoint)]
     out = tmp_path / 'new' / 'out'
-    run = CliRunner().invoke(app, [*common, '--out', str(out), '--most-queries', '2'])
+    figures = tmp_path / 'summary.json'
+    options = ['--out', str(out), '--most-queries', '2', '--json', str(figures)]
+    run = CliRunner().invoke(app, [*common, *options])
     assert run.exit_code == 3, run.output  # for the broken image
+    summary = json.loads(figures.read_text())
+    assert list(summary['checkpoints']) == ['tiny']
+    assert summary['page'] == str(out / 'analysis.html') in summary['files']
+    assert all(line in run.output for line in summary['summary'])
     assert 'tiny: ' in run.output
     assert 'analysis.html' in run.output
     assert (out / 'analysis.html').is_file()
