@@ -121,8 +121,9 @@ def analyse(
     frames = [open_ordinary(specification) for specification in ordinary or ()]
     ranked = open_dataset(rank_on) if rank_on else None
     analysis.prepare(out)
-    studies = []
+    studies, checkpoints = [], {}
     for network, known in networks:
+        checkpoints[network.name] = network.sha256
         with progress() as bars:
             studies.append(
                 analysis.study(
@@ -154,7 +155,7 @@ def analyse(
         json_file,
         {
             'dataset': images.name,
-            'checkpoints': {network.name: network.sha256 for network, _ in networks},
+            'checkpoints': checkpoints,
             'summary': written.summary,
             'page': written.page,
             'files': written.files,
