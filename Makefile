@@ -11,6 +11,9 @@ PYTEST_ARGS =
 OLDEST_TESTS = test/test_package.py test/test_parameter_table.py test/test_parameter_files.py test/test_parameters.py \
 	test/test_queries.py test/test_encodings.py test/test_obstacles.py test/html test/node/test_messages.py \
 	test/networks/test_networks.py test/networks/test_download.py test/cli/test_main.py
+PROCESSES = 1
+test-fast: PROCESSES = 2
+side_by_side = $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist worksteal)
 MINUTES = 30
 # What the environment has to hold; it grows from one to the next.
 STAGE = test
@@ -41,6 +44,7 @@ help:  ## Print this
 	@echo '  SOURCE       for demo: a video, a folder of images or a rosbag; else a generated clip'
 	@echo '  OUT          for demo: folder of the results ($(OUT))'
 	@echo '  PYTEST_ARGS  for test: more arguments, such as "-k launch"'
+	@echo '  PROCESSES    for test, test-fast: how many take the tests from each other; 1 for --pdb'
 	@echo '  MINUTES      for fuzz and soak: how long ($(MINUTES))'
 	@echo '  SEED         for soak: of what is random ($(SEED))'
 	@echo '  CACHE        where the environment is kept ($(CACHE))'
@@ -51,10 +55,10 @@ demo:  ## Run the node on a camera stream and show what it finds
 test:  ## Run the tests
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || \
 		echo 'Tests of the HTML pages skip without Chromium (Debian, Ubuntu: apt install chromium chromium-driver).'
-	@$(run) -m pytest $(PYTEST_ARGS)
+	@$(run) -m pytest $(side_by_side) $(PYTEST_ARGS)
 
 test-fast:  ## Run the tests that take no time, for the inner loop
-	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(PYTEST_ARGS)
+	@$(run) -m pytest -m 'not slow' -p no:cacheprovider $(side_by_side) $(PYTEST_ARGS)
 
 test-oldest: STAGE = oldest
 test-oldest:  ## Run a part of the tests with the oldest versions that setup.py admits

@@ -113,6 +113,7 @@ EXTRAS = {
         'pytest',
         'pytest-rerunfailures',
         'pytest-timeout',
+        'pytest-xdist',
         'scikit-learn',  # whose metrics ours must equal
         'selenium',  # opens the HTML pages in Chromium where that is installed
         'triton; platform_machine == "x86_64"',  # its interpreter runs kernels on a CPU

@@ -41,7 +41,7 @@ from maskomaly_ros.networks.transformers_network import TransformersNetwork
 CPU = torch.device('cpu')
 # Batch, heads, channels of a head, points, and the levels' sizes.
 CASES = [
-    (2, 4, 8, 4, [(3, 5), (6, 10), (12, 20)]),
+    (2, 4, 8, 4, [(2, 3), (4, 5), (6, 10)]),
     (1, 2, 12, 3, [(2, 3), (4, 7)]),  # nothing here is a power of two
     (1, 1, 16, 1, [(1, 1)]),
 ]

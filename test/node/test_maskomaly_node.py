@@ -308,7 +308,8 @@ def test_parameters_change_while_it_runs(ros: Any) -> None:
 
     def results(number: int) -> tuple[Image, Image]:
         camera.publish(ros.image(number))
-        ros.spin_until(lambda: number in stamps(mask.messages))
+        # The first frame of a score compiles its kernel: seconds, many on a busy machine.
+        ros.spin_until(lambda: number in stamps(mask.messages), timeout=120)
         ros.spin_until(lambda: number in stamps(heatmap.messages))
         return mask.messages[-1], heatmap.messages[-1]
 
