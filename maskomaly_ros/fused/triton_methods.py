@@ -35,6 +35,7 @@ import triton.language as tl
 from torch import Tensor
 
 from maskomaly_ros.fused.sums import SUMS
+from maskomaly_ros.fused.triton_functions import mixed_logit
 
 MOST_CLASSES: Final = 256
 """More sums would not stay in registers."""
@@ -180,20 +181,10 @@ def _sum_masks(  # type: ignore[no-untyped-def]
     close = tl.full((pixels,), 1, tl.int1)
     mask = masks
     for query in range(queries):
-        upper_left = tl.load(mask + upper + left).to(kind)
-        upper_right = tl.load(mask + upper + right).to(kind)
-        lower_left = tl.load(mask + lower + left).to(kind)
-        lower_right = tl.load(mask + lower + right).to(kind)
-        upper_step = upper_right - upper_left
-        lower_step = lower_right - lower_left
-        above = upper_left + upper_step * across
-        below = lower_left + lower_step * across
-        step = below - above
-        logit = (above + step * down).to(tl.float32)
+        logit, apart = mixed_logit(mask, upper, lower, left, right, down, across, kind)
         finite &= tl.abs(logit) < float('inf')  # false for NaN
         if not exact:
-            largest_step = tl.maximum(tl.abs(upper_step), tl.abs(lower_step))
-            close &= tl.maximum(largest_step, tl.abs(step)) <= farthest
+            close &= apart <= farthest
         if which == 9:
             stronger = logit > strongest  # strictly: of equal masks the first counts
             strongest = tl.where(stronger, logit, strongest)

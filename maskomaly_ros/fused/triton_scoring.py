@@ -33,6 +33,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from maskomaly_ros.fused.triton_functions import mixed_logit
+
 if TYPE_CHECKING:
     from maskomaly_ros.scoring import Fusion
 
@@ -188,20 +190,10 @@ def _score_tile(  # type: ignore[no-untyped-def]
         is_anomalous = against_anomalous < float('inf')
         makes_borders = tl.load(border_makers + index) != 0
         if makes_borders | is_inlier | is_anomalous:
-            upper_left = tl.load(mask + upper + left).to(kind)
-            upper_right = tl.load(mask + upper + right).to(kind)
-            lower_left = tl.load(mask + lower + left).to(kind)
-            lower_right = tl.load(mask + lower + right).to(kind)
-            upper_step = upper_right - upper_left
-            lower_step = lower_right - lower_left
-            above = upper_left + upper_step * across
-            below = lower_left + lower_step * across
-            step = below - above
-            logit = (above + step * down).to(tl.float32)
+            logit, apart = mixed_logit(mask, upper, lower, left, right, down, across, kind)
             finite &= tl.abs(logit) < float('inf')  # false for NaN
             if not exact:
-                largest_step = tl.maximum(tl.abs(upper_step), tl.abs(lower_step))
-                close &= tl.maximum(largest_step, tl.abs(step)) <= farthest
+                close &= apart <= farthest
             if geometric:
                 if is_inlier:
                     far = _softplus(against_inlier) - logit
