@@ -21,14 +21,15 @@ import logging
 import os
 import pickle
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from maskomaly_ros.cli.main import app
 from maskomaly_ros.detector import find_queries
 from maskomaly_ros.errors import MaskomalyError, listed
 from maskomaly_ros.networks import load_network
@@ -81,6 +82,7 @@ class TestRefusedWeights:
         assert 'weights_only' not in plain_reason(raised.value)
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize('place', ['x.pkl', 'x.pth', 'folder/model.safetensors', '/dev/zero'])
 def test_info_of_a_pipe_or_a_device_ends(
     tiny_checkpoint: Path, tmp_path: Path, place: str
@@ -94,14 +96,9 @@ def test_info_of_a_pipe_or_a_device_ends(
         os.mkfifo(target)
     shutil.copyfile(tiny_checkpoint / 'config.json', target.parent / 'config.json')
     given = target.parent if target.parent.name == 'folder' else target
-    done = subprocess.run(
-        [sys.executable, '-m', 'maskomaly_ros.cli', 'checkpoint', 'info', str(given)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 1
-    assert 'no regular file' in done.stderr
+    done = CliRunner().invoke(app, ['checkpoint', 'info', str(given)])
+    assert done.exit_code == 1
+    assert 'no regular file' in done.output
 
 
 class TestConverted:
