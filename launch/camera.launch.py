@@ -19,44 +19,33 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import yaml
-from ament_index_python.packages import get_package_prefix, get_package_share_directory
+from ament_index_python.packages import get_package_prefix
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode, Node
+from launch_ros.actions import Node
 
-from maskomaly_ros.parameter_files import read_section
+from maskomaly_ros.node.launching import (
+    AS_IN_FILE,
+    BOOLEANS,
+    CONFIG,
+    node_arguments,
+    node_with_arguments,
+    parameters_of_file,
+    read_topics,
+)
 from maskomaly_ros.topics import image_topic, outputs_of
 
-PACKAGE = 'maskomaly_ros'
-CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
 # Of Kilted and later, and of Jazzy.
 DDS_VARIABLES = ('FASTDDS_DEFAULT_PROFILES_FILE', 'FASTRTPS_DEFAULT_PROFILES_FILE')
 # Fast DDS reads this file of the working directory by itself.
 DDS_LOCAL_FILE = 'DEFAULT_FASTDDS_PROFILES.xml'
 # What config/maskomaly.rviz is laid out for.
 LAYOUT_TOPIC = '/camera/image_raw'
-AS_IN_FILE = ' Empty: as in params_file.'
-BOOLEANS = ['true', 'false']
-PARAMETERS = (
-    'camera_topics', 'checkpoint', 'queries_file', 'device', 'autostart', 'use_sim_time'
-)  # fmt: skip
 
 ARGUMENTS = [
-    DeclareLaunchArgument(
-        'params_file',
-        default_value=str(CONFIG / 'camera.yaml'),
-        description='YAML file with the parameters of the node.',
-    ),
-    DeclareLaunchArgument(
-        'camera_topics',
-        default_value='',
-        description='Image topics, separated by commas: /front/image_raw,/rear/image/compressed. '
-        'Names that end in /compressed carry CompressedImage.' + AS_IN_FILE,
-    ),
+    *node_arguments('maskomaly', 'camera.yaml'),
     DeclareLaunchArgument(
         'checkpoint',
         default_value='',
@@ -74,44 +63,9 @@ ARGUMENTS = [
         description='Where the network runs: auto, cpu, cuda or cuda:1.' + AS_IN_FILE,
     ),
     DeclareLaunchArgument(
-        'autostart',
-        default_value='',
-        choices=['', *BOOLEANS],
-        description='Whether the node configures and activates itself.' + AS_IN_FILE,
-    ),
-    DeclareLaunchArgument(
-        'name', default_value='maskomaly', description='Name of the node; one of its own for each.'
-    ),
-    DeclareLaunchArgument(
-        'namespace', default_value='', description='Namespace of the node and of relative topics.'
-    ),
-    DeclareLaunchArgument(
-        'use_sim_time',
-        default_value='',
-        choices=['', *BOOLEANS],
-        description='Whether time comes from /clock.' + AS_IN_FILE,
-    ),
-    DeclareLaunchArgument(
-        'respawn',
-        default_value='false',
-        choices=BOOLEANS,
-        description='Whether the process is started again when it ends, for whatever reason.',
-    ),
-    DeclareLaunchArgument(
-        'respawn_delay',
-        default_value='2.0',
-        description='Seconds between the end of the process and its new start.',
-    ),
-    DeclareLaunchArgument(
-        'log_level',
-        default_value='info',
-        choices=['debug', 'info', 'warn', 'error', 'fatal'],
-        description='Least severity that is logged.',
-    ),
-    DeclareLaunchArgument(
         'rviz',
         default_value='false',
-        choices=BOOLEANS,
+        choices=[*BOOLEANS],
         description='Whether RViz shows the (first) camera and what is found in it.',
     ),
     DeclareLaunchArgument(
@@ -128,43 +82,13 @@ def generate_launch_description() -> LaunchDescription:
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """Return the processes; a parameter is overridden only where its argument was given."""
-    given = {
-        name: context.launch_configurations[name]
-        for name in PARAMETERS
-        if context.launch_configurations[name]
-    }
-    overrides: dict[str, object] = dict(given)
-    for name in given.keys() & {'autostart', 'use_sim_time'}:
-        overrides[name] = given[name] == 'true'
-    topics = read_topics(given.get('camera_topics', ''))
-    if topics:
-        overrides['camera_topics'] = topics
-    node = LifecycleNode(
-        package=PACKAGE,
-        executable='maskomaly_node',
-        name=LaunchConfiguration('name'),
-        namespace=LaunchConfiguration('namespace'),
-        parameters=[LaunchConfiguration('params_file'), *([overrides] if overrides else [])],
-        arguments=['--ros-args', '--log-level', LaunchConfiguration('log_level')],
-        output='screen',
-        emulate_tty=True,
-        # Values and not substitutions, which these take in newer distributions only.
-        respawn=context.launch_configurations['respawn'] == 'true',
-        respawn_delay=read_seconds('respawn_delay', context),
-    )
-    parameters_of_file(context)  # launch_ros only warns of a file that is not there
+    """Return the processes."""
+    node = node_with_arguments(context, 'maskomaly_node', 'checkpoint', 'queries_file', 'device')
     # All that can fail has run when this returns, and nothing is started before.
-    return [*dds_profile(context), node, *rviz(context, topics)]
+    return [*dds_profile(context), node, *rviz(context)]
 
 
-def parameters_of_file(context: LaunchContext) -> dict[str, Any]:
-    """Return the parameters for the node in params_file; raise where it has none."""
-    given = context.launch_configurations
-    return read_section(Path(given['params_file']).expanduser(), given['name'])
-
-
-def rviz(context: LaunchContext, topics: list[str]) -> list[LaunchDescriptionEntity]:
+def rviz(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """Return RViz on the first camera; nothing where it is not asked for."""
     if context.launch_configurations['rviz'] != 'true':
         return []
@@ -178,8 +102,8 @@ def rviz(context: LaunchContext, topics: list[str]) -> list[LaunchDescriptionEnt
             f'rviz:=true, but rviz2 is not installed: sudo apt install ros-{distribution}-rviz2, '
             'or leave rviz:=true out; nothing was started'
         )
-    if not topics:
-        topics = parameters_of_file(context).get('camera_topics') or []
+    given = read_topics(context.launch_configurations['camera_topics'])
+    topics = given or parameters_of_file(context).get('camera_topics') or []
     layout = layout_for(resolve(topics[0], context) if topics else LAYOUT_TOPIC)
     return [
         Node(
@@ -211,24 +135,6 @@ def dds_profile(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         *(SetEnvironmentVariable(name, str(profile)) for name in DDS_VARIABLES),
         LogInfo(msg=text),
     ]
-
-
-def read_seconds(name: str, context: LaunchContext) -> float:
-    """Return the value of an argument that is a time."""
-    text = context.launch_configurations[name]
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0.0 <= seconds <= 3600.0:
-        raise RuntimeError(f'{name} is {text!r}; it must be a number of seconds up to 3600')
-    return seconds
-
-
-def read_topics(text: str) -> list[str]:
-    """Read topics written as `/a,/b` or, as in YAML, `[/a, /b]`."""
-    value = yaml.safe_load(text) if text.lstrip().startswith('[') else text.split(',')
-    return [str(topic).strip() for topic in value if str(topic).strip()]
 
 
 def resolve(topic: str, context: LaunchContext) -> str:

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import runpy
@@ -47,41 +46,6 @@ DOMAIN = free_domain()
 TIMEOUT = 30.0
 # A parameter of the file, or one that is commented out there.
 PARAMETER_LINE = re.compile(r'^ {4}(# )?([a-z_]+): (\S.*)$', re.MULTILINE)
-
-
-def declared_arguments(launch_file: Path) -> dict[str, dict[str, Any]]:
-    """Return the literal keywords of every argument that a launch file declares, by its name."""
-    calls = [
-        node
-        for node in ast.walk(ast.parse(launch_file.read_text(encoding='utf-8')))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == 'DeclareLaunchArgument'
-    ]
-    return {
-        ast.literal_eval(call.args[0]): {str(word.arg): word.value for word in call.keywords}
-        for call in calls
-    }
-
-
-@pytest.mark.parametrize('launch_file', sorted(ROOT.glob('launch/*')), ids=lambda path: path.name)
-def test_every_argument_is_described(launch_file: Path) -> None:
-    assert launch_file.name.endswith('.launch.py')
-    arguments = declared_arguments(launch_file)
-    assert arguments
-    for name, keywords in arguments.items():
-        assert 'description' in keywords, name
-
-
-def test_cameras_have_the_promised_arguments() -> None:
-    arguments = declared_arguments(CAMERA)
-    assert set(arguments) == {
-        'params_file', 'camera_topics', 'checkpoint', 'queries_file', 'device', 'autostart',
-        'name', 'namespace', 'use_sim_time', 'respawn', 'respawn_delay', 'log_level', 'rviz',
-        'dds_profile',
-    }  # fmt: skip
-    for name in ('autostart', 'use_sim_time', 'respawn', 'log_level', 'rviz'):
-        assert 'choices' in arguments[name], name
 
 
 def test_rviz_shows_the_camera_and_what_is_found_in_it() -> None:
@@ -206,6 +170,9 @@ def make_bag(folder: Path) -> Path:
 
 
 # What launch files decide needs no launch: stand-ins take the place of its classes.
+SHARED = 'maskomaly_ros.node.launching'
+
+
 class Made:
     """Stands for anything of launch and launch_ros: keeps what it was made of."""
 
@@ -230,7 +197,7 @@ MODULES = (
 
 
 @pytest.fixture
-def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prefix:
+def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Prefix]:
     """Return an installation that this process sees, and let launch files be imported."""
     made = Prefix(tmp_path)
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path))
@@ -240,19 +207,48 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prefix:
     monkeypatch.chdir(tmp_path)
     for name in MODULES:
         monkeypatch.setitem(sys.modules, name, StandIn(name))
-    return made
+    sys.modules.pop(SHARED, None)
+    yield made
+    sys.modules.pop(SHARED, None)  # made of stand-ins
+
+
+def declared_arguments(launch_file: Path) -> dict[str, dict[str, Any]]:
+    """Return the keywords of every argument that a launch file declares, by its name."""
+    actions = runpy.run_path(str(launch_file))['ARGUMENTS']
+    assert {type(action).__name__ for action in actions} == {'DeclareLaunchArgument'}
+    return {action.values[0]: action.options for action in actions}
 
 
 def context(launch_file: Path, environment: dict[str, str] | None = None, **given: str) -> Any:
     """Return a context with what was given and the defaults of the other arguments."""
     known = {
-        action.values[0]: action.options['default_value']
-        for action in runpy.run_path(str(launch_file))['ARGUMENTS']
-        if 'default_value' in action.options
+        name: options['default_value']
+        for name, options in declared_arguments(launch_file).items()
+        if 'default_value' in options
     }
     return SimpleNamespace(
         launch_configurations=known | given, environment=environment or {}, is_shutdown=False
     )
+
+
+@pytest.mark.parametrize('launch_file', sorted(ROOT.glob('launch/*')), ids=lambda path: path.name)
+def test_every_argument_is_described(prefix: Prefix, launch_file: Path) -> None:
+    assert launch_file.name.endswith('.launch.py')
+    arguments = declared_arguments(launch_file)
+    assert arguments
+    for name, keywords in arguments.items():
+        assert keywords['description'].endswith('.'), name
+
+
+def test_cameras_have_the_promised_arguments(prefix: Prefix) -> None:
+    arguments = declared_arguments(CAMERA)
+    assert set(arguments) == {
+        'params_file', 'camera_topics', 'checkpoint', 'queries_file', 'device', 'autostart',
+        'name', 'namespace', 'use_sim_time', 'respawn', 'respawn_delay', 'log_level', 'rviz',
+        'dds_profile',
+    }  # fmt: skip
+    for name in ('autostart', 'use_sim_time', 'respawn', 'log_level', 'rviz'):
+        assert 'choices' in arguments[name], name
 
 
 @pytest.mark.parametrize('given_in', ['argument', 'params_file'])
@@ -336,11 +332,13 @@ def test_the_event_recorder_takes_what_was_given(prefix: Prefix) -> None:
     start = runpy.run_path(str(RECORDER))['start']
     (node,) = start(context(RECORDER))
     assert len(node.options['parameters']) == 1
-    given = {'camera_topics': '/a, /b', 'autostart': 'false', 'folder': '/events'}
-    (node,) = start(context(RECORDER, **given))
-    assert node.options['parameters'][1] == {
-        'camera_topics': ['/a', '/b'], 'autostart': False, 'folder': '/events'
-    }  # fmt: skip
+    given = {'autostart': 'false', 'folder': '/events', 'respawn': 'true', 'respawn_delay': '5'}
+    for topics in ('/a, /b', '[/a, /b]'):
+        (node,) = start(context(RECORDER, camera_topics=topics, **given))
+        assert node.options['parameters'][1] == {
+            'camera_topics': ['/a', '/b'], 'autostart': False, 'folder': '/events'
+        }  # fmt: skip
+        assert (node.options['respawn'], node.options['respawn_delay']) == (True, 5.0)
 
 
 @pytest.mark.parametrize(
