@@ -92,7 +92,8 @@ def _is_count(number: object) -> bool:
 
 
 def _indexed(files: Iterable[Path]) -> dict[tuple[str, str], int]:
-    from maskomaly_ros.drives.storage.records import ERRORS, Topic
+    from maskomaly_ros.drives.storage.items import Topic
+    from maskomaly_ros.drives.storage.records import ERRORS
     from maskomaly_ros.drives.storage.ros1 import read_ros1
 
     counts: Counter[tuple[str, str]] = Counter()

@@ -42,16 +42,10 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 
 from maskomaly_ros.drives.announced import Announced
 from maskomaly_ros.drives.closing import Closing
+from maskomaly_ros.drives.storage.chunks import unzstd
+from maskomaly_ros.drives.storage.items import Damage, Item, Message, Topic, messages_text
 from maskomaly_ros.drives.storage.mcap import read_mcap
-from maskomaly_ros.drives.storage.records import (
-    ERRORS,
-    Damage,
-    Item,
-    Message,
-    Topic,
-    messages_text,
-    unzstd,
-)
+from maskomaly_ros.drives.storage.records import ERRORS
 from maskomaly_ros.drives.storage.ros1 import read_ros1
 from maskomaly_ros.drives.storage.sqlite import read_sqlite
 from maskomaly_ros.errors import MaskomalyError

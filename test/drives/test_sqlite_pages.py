@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskomaly_ros.drives.storage import sqlite_pages
-from maskomaly_ros.drives.storage.records import Damage, Message
+from maskomaly_ros.drives.storage.items import Damage, Message
 from maskomaly_ros.drives.storage.sqlite import read_sqlite
 from maskomaly_ros.drives.storage.sqlite_pages import Damaged, Pages, Row
 

@@ -19,27 +19,22 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from maskomaly_ros.drives.storage.records import (
-    DECOMPRESS,
-    DECOMPRESS_START,
-    ERRORS,
-    CutError,
-    Damage,
-    Item,
-    Message,
-    Topic,
+from maskomaly_ros.drives.storage.chunks import (
+    Summary,
     chunk_items,
-    messages_text,
-    remaining,
-    take,
+    cut_chunk_items,
+    decompress,
+    decompress_start,
 )
+from maskomaly_ros.drives.storage.items import Damage, Item, Message, Topic
+from maskomaly_ros.drives.storage.records import ERRORS, CutError, remaining, take
 
 _MAGIC = b'\x89MCAP0\r\n'
 _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX = 0x03, 0x04, 0x05, 0x06, 0x07
@@ -55,13 +50,8 @@ _Schemas = dict[int, tuple[str, str]]
 
 
 @dataclass
-class _Summary:
-    """What stands at the end of a file that was closed."""
-
+class _Summary(Summary):
     schemas: _Schemas = field(default_factory=dict)
-    topics: dict[int, Topic] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)
-    chunks: list[int] = field(default_factory=list)
 
 
 def read_mcap(stream: BinaryIO) -> Iterator[Item]:
@@ -69,12 +59,10 @@ def read_mcap(stream: BinaryIO) -> Iterator[Item]:
     if take(stream, 8) != _MAGIC:
         yield Damage('it does not begin like an MCAP file')
     summary = _read_summary(stream)
-    for key, topic in summary.topics.items():
-        yield topic._replace(announced=summary.counts.get(key, 0))
-    # Where bytes are missing, what comes later is not where the summary says.
-    chunks = [place for place in sorted(set(summary.chunks)) if _begins_chunk(stream, place)]
+    yield from summary.announced()
+    summary.keep_chunks(partial(_begins_chunk, stream))
     stream.seek(8)
-    yield from _records(stream, summary.schemas, chunks)
+    yield from _records(stream, summary)
 
 
 def _read_summary(stream: BinaryIO) -> _Summary:
@@ -129,15 +117,15 @@ def _begins_chunk(stream: BinaryIO, place: int) -> bool:
     return False
 
 
-def _records(stream: BinaryIO, schemas: _Schemas, chunks: list[int]) -> Iterator[Item]:
+def _records(stream: BinaryIO, summary: _Summary) -> Iterator[Item]:
+    parse = partial(_parse, summary.schemas)
     while True:
         place = stream.tell()
         head = stream.read(9)
         if len(head) < 9:
             raise CutError(place + len(head))
         kind, size = _HEAD.unpack(head)
-        following = bisect_right(chunks, place)
-        limit = chunks[following] if following < len(chunks) else None
+        limit = summary.next_chunk(place)
         if kind in (_FOOTER, _DATA_END) and limit is None:
             return
         there, begin = remaining(stream), stream.tell()
@@ -148,7 +136,7 @@ def _records(stream: BinaryIO, schemas: _Schemas, chunks: list[int]) -> Iterator
             again = limit
             if limit is None and kind == _CHUNK and _is_chunk(stream, size):
                 stream.seek(begin)
-                yield from _cut_chunk(stream, schemas)
+                yield from cut_chunk_items(partial(_read_cut_chunk, stream), parse)
             elif limit is None:
                 again = _next_record(stream, place + 1)
             if again is None:
@@ -161,9 +149,10 @@ def _records(stream: BinaryIO, schemas: _Schemas, chunks: list[int]) -> Iterator
         content = take(stream, size)
         try:
             if kind == _CHUNK:
-                yield from _chunk(stream, content, schemas, place + 9)
+                index = _message_index(stream)
+                yield from chunk_items(partial(_read_chunk, content), index, parse, place + 9)
             else:
-                item = _item(kind, content, schemas)
+                item = _item(kind, content, summary.schemas)
                 if item:
                     yield item
         except ERRORS as error:
@@ -219,31 +208,30 @@ def _definition(kind: int, record: BinaryIO, schemas: _Schemas) -> Topic | None:
     return Topic(key, topic, msgtype, definition, _qos(record))
 
 
-def _chunk(stream: BinaryIO, content: bytes, schemas: _Schemas, place: int) -> Iterator[Item]:
-    index = _message_index(stream)
-    counts = {key: len(places) for key, places in index.items()}
-    try:
-        record = BytesIO(content)
-        _, _, length, checksum = _numbers(record, '<QQQI')
-        compression = _text(record)
-        (packed,) = _numbers(record, '<Q')
-        content = DECOMPRESS[compression](take(record, packed))
-        if len(content) != length or (checksum and zlib.crc32(content) != checksum):
-            raise ValueError('wrong checksum')
-    except Exception as error:  # of a kind that depends on the compression
-        missing = sum(counts.values())
-        lost = f' with {messages_text(missing)}' if missing else ''
-        yield Damage(f'the chunk at byte {place} is lost{lost}: {error}', counts)
-        return
+def _parse(schemas: _Schemas, data: bytes, start: int) -> tuple[Item | None, int]:
+    kind, size = _HEAD.unpack_from(data, start)
+    end = start + 9 + size
+    if not _SCHEMA <= kind <= _MESSAGE or end > len(data):
+        raise ValueError(f'opcode {kind} at byte {start} of the chunk')
+    return _item(kind, data[start + 9 : end], schemas), end
 
-    def parse(data: bytes, start: int) -> tuple[Item | None, int]:
-        kind, size = _HEAD.unpack_from(data, start)
-        end = start + 9 + size
-        if not _SCHEMA <= kind <= _MESSAGE or end > len(data):
-            raise ValueError(f'opcode {kind} at byte {start} of the chunk')
-        return _item(kind, data[start + 9 : end], schemas), end
 
-    yield from chunk_items(content, index, parse, f'the chunk at byte {place}')
+def _read_chunk(record: bytes) -> bytes:
+    stream = BytesIO(record)
+    _, _, length, checksum = _numbers(stream, '<QQQI')
+    compression = _text(stream)
+    (packed,) = _numbers(stream, '<Q')
+    content = decompress(compression, take(stream, packed))
+    if len(content) != length or (checksum and zlib.crc32(content) != checksum):
+        raise ValueError('wrong checksum')
+    return content
+
+
+def _read_cut_chunk(stream: BinaryIO) -> bytes:
+    _numbers(stream, '<QQQI')
+    compression = _text(stream)
+    _numbers(stream, '<Q')
+    return decompress_start(compression, stream.read())
 
 
 def _is_chunk(stream: BinaryIO, size: int) -> bool:
@@ -254,25 +242,6 @@ def _is_chunk(stream: BinaryIO, size: int) -> bool:
         return bool(_numbers(stream, '<Q')[0] == size - length - 40)
     except ERRORS:
         return False
-
-
-def _cut_chunk(stream: BinaryIO, schemas: _Schemas) -> Iterator[Item]:
-    """Yield what comes before the cut in the last chunk of a file."""
-    with suppress(*ERRORS):
-        _numbers(stream, '<QQQI')
-        compression = _text(stream)
-        _numbers(stream, '<Q')
-        content = DECOMPRESS_START[compression](stream.read())
-        start = 0
-        while start + 9 <= len(content):
-            kind, size = _HEAD.unpack_from(content, start)
-            end = start + 9 + size
-            if end > len(content):
-                return
-            item = _item(kind, content[start + 9 : end], schemas)
-            if item:
-                yield item
-            start = end
 
 
 def _message_index(stream: BinaryIO) -> dict[int, list[int]]:

@@ -18,27 +18,20 @@ from __future__ import annotations
 
 import re
 import struct
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from typing import BinaryIO
 
-from maskomaly_ros.drives.storage.records import (
-    DECOMPRESS,
-    DECOMPRESS_START,
-    ERRORS,
-    CutError,
-    Damage,
-    Item,
-    Message,
-    Topic,
+from maskomaly_ros.drives.storage.chunks import (
+    Summary,
     chunk_items,
-    messages_text,
-    remaining,
-    take,
+    cut_chunk_items,
+    decompress,
+    decompress_start,
 )
+from maskomaly_ros.drives.storage.items import Damage, Item, Message, Topic
+from maskomaly_ros.drives.storage.records import ERRORS, CutError, remaining, take
 
 _MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION = 0x02, 0x03, 0x04, 0x05, 0x06, 0x07
 _KINDS = frozenset((_MESSAGE, _BAG, _INDEX, _CHUNK, _CHUNK_INFO, _CONNECTION))
@@ -52,39 +45,28 @@ _LONGEST_HEADER, _LONGEST_INDEX, _WINDOW = 4096, 1 << 26, 1 << 20
 _Fields = dict[str, bytes]
 
 
-@dataclass
-class _Index:
-    """What stands at the end of a bag that was closed."""
-
-    topics: dict[int, Topic] = field(default_factory=dict)
-    counts: Counter[int] = field(default_factory=Counter)
-    chunks: list[int] = field(default_factory=list)
-
-
 def read_ros1(stream: BinaryIO) -> Iterator[Item]:
     """Yield what a bag holds, topics that its index knows first."""
     if not stream.readline(32).startswith(b'#ROSBAG V2.0'):
         yield Damage('it does not begin like a ROS 1 bag')
     start = stream.tell()
-    index = _read_index(stream)
-    for key, topic in index.topics.items():
-        yield topic._replace(announced=index.counts[key])
-    # Where bytes are missing, what comes later is not where the index says.
-    chunks = [place for place in sorted(set(index.chunks)) if _is_chunk(stream, place)]
+    summary = _read_index(stream)
+    yield from summary.announced()
+    summary.keep_chunks(partial(_is_chunk, stream))
     stream.seek(start)
-    yield from _records(stream, chunks)
+    yield from _records(stream, summary)
 
 
-def _read_index(stream: BinaryIO) -> _Index:
-    """Read the index, also if it is not where the bag says; it is empty where it is not whole."""
+def _read_index(stream: BinaryIO) -> Summary:
+    """Read the index, also if it is not where the bag says."""
     for place in _index_places(stream):
-        index = _Index()
+        index = Summary()
         with suppress(*ERRORS, OSError):
             stream.seek(place)
             while remaining(stream):
                 _note(index, *_record(stream))
             return index
-    return _Index()
+    return Summary()
 
 
 def _index_places(stream: BinaryIO) -> Iterator[int]:
@@ -93,14 +75,14 @@ def _index_places(stream: BinaryIO) -> Iterator[int]:
     yield from _starts(stream, max(0, stream.seek(0, 2) - _LONGEST_INDEX), _AT_END)
 
 
-def _note(index: _Index, header: _Fields, data: bytes) -> None:
+def _note(index: Summary, header: _Fields, data: bytes) -> None:
     if header['op'][0] == _CONNECTION:
         topic = _topic(header, data)
         index.topics[topic.key] = topic
     elif header['op'][0] == _CHUNK_INFO:
         index.chunks.append(int.from_bytes(header['chunk_pos'], 'little'))
         for key, count in struct.iter_unpack('<II', data):
-            index.counts[key] += count
+            index.counts[key] = index.counts.get(key, 0) + count
     else:
         raise ValueError('no record of an index')
 
@@ -133,11 +115,10 @@ def _starts(stream: BinaryIO, place: int, kinds: re.Pattern[bytes]) -> Iterator[
         place += len(window) - _LONGEST_HEADER
 
 
-def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
+def _records(stream: BinaryIO, summary: Summary) -> Iterator[Item]:
     while remaining(stream):
         place = begin = stream.tell()
-        following = bisect_right(chunks, place)
-        limit = chunks[following] if following < len(chunks) else None
+        limit = summary.next_chunk(place)
         header: _Fields = {}
         try:
             (size,) = struct.unpack('<I', take(stream, 4))
@@ -157,14 +138,17 @@ def _records(stream: BinaryIO, chunks: list[int]) -> Iterator[Item]:
                     raise ValueError(f'byte {place}: {reason}') from error
                 if header.get('op', b'\0')[0] == _CHUNK:
                     stream.seek(begin)
-                    yield from _cut_chunk(stream, header)
+                    yield from cut_chunk_items(partial(_read_cut_chunk, header, stream), _parse)
                 raise
             yield Damage(f'bytes {place} to {again} are no records: {reason}')
             stream.seek(again)
             continue
         try:
             if header['op'][0] == _CHUNK:
-                yield from _chunk(stream, header, data, place + 4)
+                index = _index(stream)
+                yield from chunk_items(
+                    partial(_read_chunk, header, data), index, _parse, place + 4
+                )
             else:
                 item = _item(header, data)
                 if item:
@@ -192,17 +176,12 @@ def _topic(header: _Fields, data: bytes) -> Topic:
     )
 
 
-def _chunk(stream: BinaryIO, header: _Fields, data: bytes, place: int) -> Iterator[Item]:
-    index = _index(stream)
-    counts = {key: len(places) for key, places in index.items()}
-    try:
-        content = DECOMPRESS[header['compression'].decode()](data)
-    except Exception as error:  # of a kind that depends on the compression
-        missing = sum(counts.values())
-        lost = f' with {messages_text(missing)}' if missing else ''
-        yield Damage(f'the chunk at byte {place} is lost{lost}: {error}', counts)
-        return
-    yield from chunk_items(content, index, _parse, f'the chunk at byte {place}')
+def _read_chunk(header: _Fields, data: bytes) -> bytes:
+    return decompress(header['compression'].decode(), data)
+
+
+def _read_cut_chunk(header: _Fields, stream: BinaryIO) -> bytes:
+    return decompress_start(header['compression'].decode(), stream.read())
 
 
 def _parse(data: bytes, start: int) -> tuple[Item | None, int]:
@@ -214,17 +193,6 @@ def _parse(data: bytes, start: int) -> tuple[Item | None, int]:
     if end > len(data) or header['op'][0] not in (_MESSAGE, _CONNECTION):
         raise ValueError(f'no record at byte {start} of the chunk')
     return _item(header, data[begin + 4 : end]), end
-
-
-def _cut_chunk(stream: BinaryIO, header: _Fields) -> Iterator[Item]:
-    """Yield what comes before the cut in the last chunk of a file."""
-    with suppress(*ERRORS):
-        content = DECOMPRESS_START[header['compression'].decode()](stream.read())
-        start = 0
-        while start < len(content):
-            item, start = _parse(content, start)
-            if item:
-                yield item
 
 
 def _index(stream: BinaryIO) -> dict[int, list[int]]:

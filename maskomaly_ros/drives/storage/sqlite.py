@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from maskomaly_ros.drives.storage.records import Damage, Item, Message, Topic
+from maskomaly_ros.drives.storage.items import Damage, Item, Message, Topic
 from maskomaly_ros.drives.storage.sqlite_pages import Damaged, Pages
 
 
