@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.cache import CannotWriteError, OutputCache
@@ -40,7 +41,6 @@ from maskomaly_ros.evaluation.images import (
     ahead,
     check_images,
     check_task,
-    class_statistics,
     no_progress,
     over_images,
 )
@@ -263,111 +263,63 @@ def evaluate(
         methods = default_scores(parameters) if network is not None else ()
     check_scores(methods, parameters)
     names = _all_names(methods, scores, network)
+    layout = dataset.layout
     with contextlib.ExitStack() as stack:
-        kept = None
+        kept = stored = at_threshold = None
         if 'sml' in methods and network is not None and statistics is None:
-            if cache is None:  # the network would run twice otherwise
+            if cache is None:  # the network may have to run twice otherwise
                 cache = _temporary(stack, 'outputs')
-            if names[0] != 'sml':
-                kept = KeptMaxima(_temporary(stack, 'maxima'))
-            else:  # the score by which images are chosen to be shown has to be there at once
-                statistics = class_statistics(network, dataset, cache=cache, progress=progress)
-        outputs = OutputCache(cache, network) if cache and network else None
-        stored = None
+            kept = KeptMaxima(_temporary(stack, 'maxima'))
         if components:
             stored = _StoredScores(_temporary(stack, 'scores'))
-        now = [name for name in methods if name != 'sml' or kept is None]
-        metrics = {name: PixelMetrics(averaged=dataset.layout.averaged) for name in names}
-        per_image: list[ImageResult] = []
-        shown = _Shown(shots)
-        layout = dataset.layout
-        at_threshold = None
         if traffic is not None and MAIN in names:
             sizes = layout.minimum_prediction, layout.minimum_truth
             at_threshold = ComponentMetrics(traffic.threshold, *sizes)
-
-        def save(sample: Sample, method: str, score: NDArray[np.float16]) -> None:
-            if save_scores:
-                folder = dataset.layout.benchmark_name or dataset.name
-                write_score(save_scores, method, folder, sample.name, score)
+        outputs = OutputCache(cache, network) if cache and network else None
+        now = [name for name in methods if name != 'sml' or kept is None]
+        scored = _Scored(dataset, names[0] if shots else '', stored, save_scores, at_threshold)
 
         def measure(sample: Sample, prediction: MaskPrediction | None, label: Image) -> _Measured:
-            summaries: dict[str, ImageSummary] = {}
-            lost: dict[str, tuple[int, bool]] = {}
-            first = at = None
-
-            def take(name: str, rounded: RoundedScores) -> None:
-                nonlocal first, at
-                score = rounded.scores
-                summaries[name] = ImageSummary.of(score, label)
-                lost[name] = rounded.clipped, rounded.tied
-                if stored is not None:
-                    stored.append(sample.name, name, score)
-                if name == names[0] and shots:
-                    first = score
-                if name == MAIN and at_threshold is not None:
-                    at = at_threshold.find(score, TrueComponents.of(label, layout.minimum_truth))
-
+            found = _Measured()
             if stored is not None:
                 stored.begin(sample.name, label)
             for source in scores:
                 size = label.shape[0], label.shape[1]
-                take(source.method, round_scores(source.read(sample.name, size)))
+                rounded = round_scores(source.read(sample.name, size))
+                scored.take_rounded(found, sample, source.method, rounded, label)
             if prediction is not None:
                 # One after another: memory of a map serves the next, and is not asked for anew.
                 ours, maxima = stream_scores(
                     prediction, parameters, now, statistics, maxima=kept is not None
                 )
                 for name, score in ours:
-                    rounded = stored_scores(score)
-                    take(name, rounded)
-                    save(sample, name, rounded.scores)
+                    scored.take(found, sample, name, score, label)
                 if kept is not None:
                     kept.write(sample.name, prediction, maxima, label)
-            return _Measured(
-                {name: summaries[name] for name in names if name in summaries}, lost, first, at
-            )
+            return found
 
+        totals = _Totals(dataset, names, _Shown(shots), at_threshold)
         run = over_images(network if methods else None, dataset, outputs, measure)
-        clipped: Counter[str] = Counter()
-        tied: Counter[str] = Counter()
         for sample, found in progress(run, len(dataset), f'{dataset.name}: scores'):
-            for name, summary in found.summaries.items():
-                metrics[name].add(summary)
-                clipped[name] += found.lost[name][0]
-                tied[name] += found.lost[name][1]
-            if at_threshold is not None and found.at_threshold is not None:
-                at_threshold.add(found.at_threshold)
-            figures = {name: summary.figures for name, summary in found.summaries.items()}
-            if found.first is not None:
-                shown.add(sample.name, figures[names[0]].ap, found.first)
-            per_image.append(ImageResult(sample.name, sample.image, sample.label, figures))
+            totals.add(sample, found)
             if stored is not None:
                 stored.keep(sample.name)
-        check_images(dataset, len(per_image))
+        check_images(dataset, len(totals.figures))
         if kept is not None:
-            measured = {image.name: image for image in per_image}
-            statistics = kept.statistics(list(measured), dataset.name)
+            statistics = kept.statistics(list(totals.figures), dataset.name)
 
-            def standardize(sample: Sample) -> tuple[RoundedScores, ImageSummary]:
+            def standardize(sample: Sample) -> _Measured:
+                found = _Measured()
                 score, label = kept.score(sample, statistics, outputs)
-                rounded = stored_scores(score)
-                save(sample, 'sml', rounded.scores)
-                if stored is not None:
-                    stored.append(sample.name, 'sml', rounded.scores)
-                return rounded, ImageSummary.of(rounded.scores, label)
+                scored.take(found, sample, 'sml', score, label)
+                return found
 
-            samples = [sample for sample in dataset.samples if sample.name in measured]
-            for sample, (rounded, summary) in progress(
+            samples = [sample for sample in dataset.samples if sample.name in totals.figures]
+            for sample, found in progress(
                 _on_threads(standardize, samples), len(samples), f'{dataset.name}: sml'
             ):
-                metrics['sml'].add(summary)
-                clipped['sml'] += rounded.clipped
-                tied['sml'] += rounded.tied
-                figures = measured[sample.name].figures
-                figures['sml'] = summary.figures
-                for name in names:  # in the order of names again
-                    figures[name] = figures.pop(name)
+                totals.add(sample, found)
+        metrics = totals.metrics
         try:
             pixels = {name: metric.compute() for name, metric in metrics.items()}
         except MaskomalyError as error:
@@ -387,12 +339,12 @@ def evaluate(
                 at[name] = ThresholdResult(
                     calibration.obstacle_threshold, recall, math.nan, false.a_frame, ()
                 )
-        best, worst = shown.chosen()
+        best, worst = totals.shown.chosen()
         components_found = _component_metrics(stored, dataset, pixels, progress) if stored else {}
         return Evaluation(
             dataset=dataset.name,
             layout=dataset.layout_name,
-            images=len(per_image),
+            images=len(totals.figures),
             averaged=dataset.layout.averaged,
             skipped=dict(dataset.skipped),
             results={
@@ -405,10 +357,10 @@ def evaluate(
                 )
                 for name in names
             },
-            per_image=tuple(per_image),
+            per_image=totals.per_image(),
             statistics=statistics.source if 'sml' in methods and statistics else None,
-            clipped={name: number for name, number in clipped.items() if number},
-            tied=tuple(name for name, number in tied.items() if number),
+            clipped={name: number for name, number in totals.clipped.items() if number},
+            tied=tuple(name for name, number in totals.tied.items() if number),
             best=best,
             worst=worst,
         )
@@ -427,7 +379,8 @@ def _on_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T,
             yield item, future.result()
 
 
-class _Measured(NamedTuple):
+@dataclass
+class _Measured:
     """What is found in one image.
 
     Attributes:
@@ -438,10 +391,124 @@ class _Measured(NamedTuple):
 
     """
 
-    summaries: dict[str, ImageSummary]
-    lost: dict[str, tuple[int, bool]]
-    first: NDArray[np.float16] | None
-    at_threshold: tuple[FloatArray, FloatArray] | None
+    summaries: dict[str, ImageSummary] = field(default_factory=dict)
+    lost: dict[str, tuple[int, bool]] = field(default_factory=dict)
+    first: NDArray[np.float16] | None = None
+    at_threshold: tuple[FloatArray, FloatArray] | None = None
+
+
+class _Scored:
+    """Measures scores of images, and keeps them where they are needed again; from any thread.
+
+    Args:
+        dataset: of the images.
+        first: method of which the scores may be shown, or ''.
+        stored: keeps all scores for a second look.
+        saved: folder that scores of our own are saved to.
+        at_threshold: finds components of `MAIN`.
+
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        first: str,
+        stored: _StoredScores | None,
+        saved: Path | None,
+        at_threshold: ComponentMetrics | None,
+    ) -> None:
+        self._dataset = dataset
+        self._first = first
+        self._stored = stored
+        self._saved = saved
+        self._at_threshold = at_threshold
+
+    def take(
+        self, found: _Measured, sample: Sample, method: str, score: Tensor, label: Image
+    ) -> None:
+        """Measure a score of our own; its rounded map is made where something asks for it."""
+        has_components = method == MAIN and self._at_threshold is not None
+        if method == self._first or has_components or self._stored or self._saved:
+            rounded = stored_scores(score)
+            self.take_rounded(found, sample, method, rounded, label)
+            if self._saved:
+                folder = self._dataset.layout.benchmark_name or self._dataset.name
+                write_score(self._saved, method, folder, sample.name, rounded.scores)
+            return
+        found.summaries[method], clipped = ImageSummary.of_map(score, label)
+        found.lost[method] = clipped, False
+
+    def take_rounded(
+        self, found: _Measured, sample: Sample, method: str, rounded: RoundedScores, label: Image
+    ) -> None:
+        """Measure a score."""
+        score = rounded.scores
+        found.summaries[method] = ImageSummary.of(score, label)
+        found.lost[method] = rounded.clipped, rounded.tied
+        if self._stored is not None:
+            self._stored.append(sample.name, method, score)
+        if method == self._first:
+            found.first = score
+        if method == MAIN and self._at_threshold is not None:
+            truth = TrueComponents.of(label, self._dataset.layout.minimum_truth)
+            found.at_threshold = self._at_threshold.find(score, truth)
+
+
+class _Totals:
+    """What all images so far have come to.
+
+    Attributes:
+        metrics: by method.
+        clipped: pixels whose score was clipped, by method.
+        tied: images in which most values of a score became equal, by method.
+        figures: of each image, by name and method.
+        shown: the best and the worst images.
+
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        names: Sequence[str],
+        shown: _Shown,
+        at_threshold: ComponentMetrics | None,
+    ) -> None:
+        averaged = dataset.layout.averaged
+        self.metrics = {name: PixelMetrics(averaged=averaged) for name in names}
+        self.clipped: Counter[str] = Counter()
+        self.tied: Counter[str] = Counter()
+        self.figures: dict[str, dict[str, ImageFigures]] = {}
+        self.shown = shown
+        self._samples: list[Sample] = []
+        self._first = names[0]
+        self._at_threshold = at_threshold
+
+    def add(self, sample: Sample, found: _Measured) -> None:
+        """Add what was found in an image; some methods may come later than the others."""
+        if sample.name not in self.figures:
+            self._samples.append(sample)
+        figures = self.figures.setdefault(sample.name, {})
+        for method, summary in found.summaries.items():
+            self.metrics[method].add(summary)
+            self.clipped[method] += found.lost[method][0]
+            self.tied[method] += found.lost[method][1]
+            figures[method] = summary.figures
+        if self._at_threshold is not None and found.at_threshold is not None:
+            self._at_threshold.add(found.at_threshold)
+        if found.first is not None:
+            self.shown.add(sample.name, figures[self._first].ap, found.first)
+
+    def per_image(self) -> tuple[ImageResult, ...]:
+        """Return the figures of every image, methods in order."""
+        return tuple(
+            ImageResult(
+                sample.name,
+                sample.image,
+                sample.label,
+                {method: self.figures[sample.name][method] for method in self.metrics},
+            )
+            for sample in self._samples
+        )
 
 
 class _Shown:

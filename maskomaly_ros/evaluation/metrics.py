@@ -136,17 +136,41 @@ class ScoreCounts:
     def __sub__(self, other: ScoreCounts) -> ScoreCounts:
         return ScoreCounts(self.positives - other.positives, self.negatives - other.negatives)
 
+    def curve(self) -> Curve:
+        """Return the exact curve over every score that occurs."""
+        places = np.flatnonzero(self.positives | self.negatives)
+        return OccurringScores(places, self.positives[places], self.negatives[places]).curve()
+
+
+@dataclass(frozen=True)
+class OccurringScores:
+    """The same of one image, in which few of all scores occur.
+
+    Attributes:
+        places: of the scores that occur among `SCORE_VALUES`, ascending, int64 [K].
+        positives: number of anomalous pixels with each of them, int64 [K].
+        negatives: the same for pixels that are not anomalous.
+
+    """
+
+    places: IntArray
+    positives: IntArray
+    negatives: IntArray
+
     @functools.cached_property
-    def occurring(self) -> IntArray:
-        """Places of the scores that occur, ascending; found once, so of counts that are final."""
-        return np.flatnonzero(self.positives | self.negatives)
+    def values(self) -> FloatArray:
+        """The scores that occur, ascending."""
+        return SCORE_VALUES[self.places]
+
+    def among_all(self) -> ScoreCounts:
+        """Return the counts of all scores."""
+        positives, negatives = np.zeros((2, len(SCORE_VALUES)), np.int64)
+        positives[self.places], negatives[self.places] = self.positives, self.negatives
+        return ScoreCounts(positives, negatives)
 
     def curve(self) -> Curve:
         """Return the exact curve over every score that occurs."""
-        descending = self.occurring[::-1]
-        return Curve.of_steps(
-            SCORE_VALUES[descending], self.positives[descending], self.negatives[descending]
-        )
+        return Curve.of_steps(self.values[::-1], self.positives[::-1], self.negatives[::-1])
 
 
 def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
@@ -161,34 +185,44 @@ def count_scores(score: NDArray[Any], label: NDArray[Any]) -> ScoreCounts:
             region is NaN or beyond float16.
 
     """
-    bits = _stored(score).view(np.uint16)
-    label = np.asarray(label)
-    fused = _fused_counts()
-    if fused is not None and label.dtype == np.uint8 and label.shape == bits.shape:
-        found = fused.count(bits, label, _PLACES)
-        if not found.wrong:
-            return _sound_counts(found.positives, found.negatives, found.others)
-    return _sound_counts(*_count(bits, _checked_label(label, bits.shape)))
+    return _count_occurring(_stored(score), np.asarray(label)).among_all()
 
 
-def _sound_counts(positives: IntArray, negatives: IntArray, others: int) -> ScoreCounts:
+def _count_occurring(stored: NDArray[np.float16], label: NDArray[Any]) -> OccurringScores:
+    found = _fused_count(stored, label)
+    if found is None:
+        found = _count(stored.view(np.uint16), _checked_label(label, stored.shape))
+    places, positives, negatives, others, *_ = found
     if others:
         raise MaskomalyError(
             f'the score map has {others} pixels that are NaN or beyond ±65504, the limit of the '
             'float16 numbers in which scores are compared; scale such scores down'
         )
-    return ScoreCounts(positives, negatives)
+    return OccurringScores(places, positives, negatives)
 
 
-def _count(bits: NDArray[np.uint16], label: NDArray[np.uint8]) -> tuple[IntArray, IntArray, int]:
-    """Return the anomalous and the other pixels of each score, and those with none, by NumPy."""
+def _count(
+    bits: NDArray[np.uint16], label: NDArray[np.uint8]
+) -> tuple[IntArray, IntArray, IntArray, int]:
+    """Return places, anomalous and other pixels of scores, and pixels with none, by NumPy."""
     # Indices of bincount's own type are not copied.
     places = (np.minimum(label, 2).astype(np.intp) << 16) | bits
     counts = np.bincount(places.ravel(), minlength=3 << 16).reshape(3, 1 << 16)[:2]
     counts[:, 0] += counts[:, 0x8000]
     counts[:, 0x8000] = 0
     negatives, positives = counts[:, _PLACES]
-    return positives, negatives, int(counts.sum() - negatives.sum() - positives.sum())
+    others = int(counts.sum() - negatives.sum() - positives.sum())
+    (occurring,) = np.nonzero(positives | negatives)
+    return occurring, positives[occurring], negatives[occurring], others
+
+
+def _fused_count(score: NDArray[Any], label: NDArray[Any]) -> Any:
+    """Return what the compiled form counts, float32 too; None where it cannot serve."""
+    fused = _fused_counts()
+    if fused is None or label.dtype != np.uint8 or label.shape != score.shape:
+        return None
+    found = fused.count(score, label, _PLACES)
+    return None if found.wrong else found
 
 
 @functools.cache
@@ -231,12 +265,12 @@ class Curve:
             )
         return cls(thresholds, tp, fp, int(tp[-1]), int(fp[-1]))
 
-    @property
+    @functools.cached_property
     def recall(self) -> FloatArray:
         """True positive rate."""
         return self.true_positives / self.positives
 
-    @property
+    @functools.cached_property
     def false_positive_rate(self) -> FloatArray:
         """Share of the pixels without anomaly that are predicted."""
         return self.false_positives / self.negatives
@@ -279,8 +313,9 @@ class Curve:
 
     def best_f1(self) -> tuple[float, float]:
         """Return the largest F1 and the (highest) threshold that reaches it."""
-        best = int(np.argmax(self.f1))
-        return float(self.f1[best]), float(self.thresholds[best])
+        f1 = self.f1
+        best = int(np.argmax(f1))
+        return float(f1[best]), float(self.thresholds[best])
 
     def detection_margin(self, margin: float) -> float:
         """Return the Maximal Detection Margin; see `maximal_detection_margin`."""
@@ -353,21 +388,39 @@ class ImageSummary:
     """What the pixel metrics keep of one image; made without the others, so on any thread.
 
     Attributes:
-        counts: the scores.
+        counts: the scores that occur.
         steps: thresholds of the benchmark's compressed curve, descending or not, with the
             anomalous and the other pixels that each adds; empty where all pixels are ignored.
         curve: the exact curve; None where the image lacks one of the two classes.
 
     """
 
-    counts: ScoreCounts
+    counts: OccurringScores
     steps: tuple[FloatArray, IntArray, IntArray]
     curve: Curve | None
 
     @classmethod
     def of(cls, score: NDArray[Any], label: NDArray[Any]) -> ImageSummary:
         """Summarise one image; arguments and errors as `count_scores`."""
-        counts = count_scores(score, label)
+        return cls._of_counts(_count_occurring(_stored(score), np.asarray(label)))
+
+    @classmethod
+    def of_map(cls, score: Tensor, label: NDArray[np.uint8]) -> tuple[ImageSummary, int]:
+        """Summarise what `stored_scores` would store, without storing it.
+
+        Returns:
+            The summary, and the number of pixels that had to be clipped.
+
+        """
+        values = score.cpu().contiguous().numpy()
+        found = _fused_count(values, label) if values.dtype == np.float32 else None
+        if found is not None and not found.beyond:
+            return cls._of_counts(OccurringScores(*found[:3])), 0
+        rounded = stored_scores(score)
+        return cls.of(rounded.scores, label), rounded.clipped
+
+    @classmethod
+    def _of_counts(cls, counts: OccurringScores) -> ImageSummary:
         has_anomaly, has_other = bool(counts.positives.any()), bool(counts.negatives.any())
         nothing = np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
         return cls(
@@ -418,8 +471,9 @@ class PixelMetrics:
     def add(self, summary: ImageSummary) -> None:
         """Add one image that has been summarised."""
         self._images += 1
-        self._counts.positives[:] += summary.counts.positives
-        self._counts.negatives[:] += summary.counts.negatives
+        places = summary.counts.places
+        self._counts.positives[places] += summary.counts.positives
+        self._counts.negatives[places] += summary.counts.negatives
         if len(summary.steps[0]):
             self._steps.append(summary.steps)
         if self._averaged and summary.curve is not None:
@@ -491,15 +545,14 @@ class PixelMetrics:
         )
 
 
-def _compress(counts: ScoreCounts) -> tuple[FloatArray, IntArray, IntArray]:
+def _compress(counts: OccurringScores) -> tuple[FloatArray, IntArray, IntArray]:
     """Return the lower edges of the benchmark's bins for one image and the pixels in each.
 
     The edges are quantiles of both classes. Those that the benchmark adds around the range of
     the scores only make empty bins.
     """
-    occurring = counts.occurring
-    values = SCORE_VALUES[occurring]
-    cumulative = [np.cumsum(c[occurring]) for c in (counts.positives, counts.negatives)]
+    values = counts.values
+    cumulative = [np.cumsum(c) for c in (counts.positives, counts.negatives)]
     edges = np.unique(np.concatenate([_quantiles(values, c) for c in cumulative]))
     # The number of scores below an edge is the cumulative count before its place.
     places = np.searchsorted(values, edges)

@@ -493,6 +493,28 @@ def test_stored_scores_are_rounded_as_numpy_does():
     assert np.array_equal(beyond.scores, np.float16([65504, -65504, np.nan]), equal_nan=True)
 
 
+def test_a_map_is_counted_as_it_would_be_stored():
+    """Every float16, what lies midway between two, and its neighbours; then what is beyond."""
+    exact = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
+    midway = (exact[:-1] + exact[1:]) / 2
+    around = [np.nextafter(midway, np.float32(end)) for end in (0, np.inf)]
+    values = np.concatenate([exact, midway, *around, np.float32([1e-45, 1e-40, 65519.996])])
+    values = np.concatenate([values, -values])
+    label = (np.arange(values.size) % 5).astype(np.uint8) // 3
+    for beyond in ([], [65520.0, -np.inf]):
+        score = torch.from_numpy(np.concatenate([values, np.float32(beyond)]))
+        truth = np.concatenate([label, np.zeros(len(beyond), np.uint8)])
+        stored = metrics.stored_scores(score)
+        expected = metrics.ImageSummary.of(stored.scores, truth)
+        found, clipped = metrics.ImageSummary.of_map(score, truth)
+        assert clipped == stored.clipped == len(beyond)
+        for name in ('places', 'positives', 'negatives'):
+            assert np.array_equal(getattr(found.counts, name), getattr(expected.counts, name))
+        assert found.figures == expected.figures
+    with pytest.raises(MaskomalyError, match='1 pixels that are NaN'):
+        metrics.ImageSummary.of_map(torch.tensor([0.5, np.nan]), np.array([0, 1], np.uint8))
+
+
 def test_scores_that_become_equal_are_told():
     generator = np.random.default_rng(1)
     narrow = 1000 + generator.random((200, 300))
