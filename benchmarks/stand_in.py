@@ -57,7 +57,7 @@ def main() -> None:
         num_queries=1, class_names=('road',), input_size=InputSize(), predict=predict,
         warm_up=lambda frame_size, batch: None,
     )  # fmt: skip
-    maskomaly_node._load_from_checkpoint = lambda load: Detector(network)
+    maskomaly_node.load_from_checkpoint = lambda load: Detector(network)
     maskomaly_node.main(['stand_in', *sys.argv[2:]])
 
 

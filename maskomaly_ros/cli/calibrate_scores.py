@@ -68,7 +68,7 @@ def calibrate_scores(
     json_file: options.Json = None,
 ) -> None:
     """Find scale and threshold of scores, and add them to a queries file."""
-    from maskomaly_ros.detector import Detector, DetectorConfig, find_queries
+    from maskomaly_ros.detector import check_queries, find_queries
     from maskomaly_ros.evaluation.datasets import open_dataset
     from maskomaly_ros.evaluation.ordinary import open_ordinary
     from maskomaly_ros.evaluation.scales import calibrate_scores as find
@@ -90,7 +90,7 @@ def calibrate_scores(
             f'{network.sha256:.12}; calibrate its queries first, or name its own with --queries'
         )
     parameters = known.scoring_parameters()
-    Detector(network, DetectorConfig(parameters))  # refuses queries of another network
+    check_queries(network, parameters)
     names = (
         [name.strip() for name in scores.split(',')]
         if scores

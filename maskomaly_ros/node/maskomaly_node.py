@@ -84,7 +84,7 @@ class MaskomalyNode(LifecycleNode):
         from maskomaly_ros.node.parameters import Parameters
         from maskomaly_ros.node.watch import Watch
 
-        self._load_detector = load_detector or _load_from_checkpoint
+        self._load_detector = load_detector or load_from_checkpoint
         self._resolve_topics = partial(resolve_camera_topics, self)
         self._settings = Parameters(self, self._resolve_topics)
         self._diagnostics = Diagnostics(
@@ -394,7 +394,8 @@ def _warm_up(detector: Detector, load: LoadSettings, cameras: int) -> None:
         detector.warm_up(load.frame_size, batch)
 
 
-def _load_from_checkpoint(load: LoadSettings) -> Detector:
+def load_from_checkpoint(load: LoadSettings) -> Detector:
+    """Load what parameters name; stand-ins of tests and benchmarks take its place."""
     from maskomaly_ros.parameters import load_detector
 
     return load_detector(load, export_wait=0.0)  # a camera does not wait either

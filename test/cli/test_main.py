@@ -514,6 +514,10 @@ def test_wrong_networks_and_queries_are_refused(run, checkpoint, images, tmp_pat
         assert status == 1, arguments
         assert 'Error: ' in err
         assert message in err
+    calibrate = ('calibrate-scores', '--ordinary', images / 'images', '--device', 'cpu')
+    given = ('--checkpoint', checkpoint, '--queries', queries, '--out', tmp_path / 'out.yaml')
+    status, _, err = run(*calibrate, *given)
+    assert (status, 'has query 83' in err) == (1, True)
 
 
 def test_usage_errors_have_status_2(run):

@@ -60,7 +60,7 @@ def load(settings):
     detector = Detector.from_checkpoint(settings.checkpoint, device='cuda')
     return Detector(Failing(detector.network), detector.config)
 
-maskomaly_node._load_from_checkpoint = load
+maskomaly_node.load_from_checkpoint = load
 maskomaly_node.main()
 """
 

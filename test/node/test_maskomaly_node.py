@@ -698,7 +698,7 @@ def test_without_a_compiler_the_node_says_so_and_can_be_configured_without(
         raise exc.InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, 'get_cpp_compiler', find_none)
-    load = maskomaly_node._load_from_checkpoint
+    load = maskomaly_node.load_from_checkpoint
     ros.maskomaly(autostart=False, load_detector=load, device='cpu', compile=True)
     assert not change_state(ros, 'configure')
     said = capfd.readouterr().err

@@ -48,7 +48,7 @@ network = SimpleNamespace(
     name='busy', sha256='0' * 64, device=torch.device('cpu'), precision='float32', num_queries=1,
     input_size=InputSize(360, 640), predict=predict, warm_up=lambda frame_size, batch: None,
 )
-maskomaly_node._load_from_checkpoint = lambda settings: Detector(network)
+maskomaly_node.load_from_checkpoint = lambda settings: Detector(network)
 maskomaly_node.main()
 """
 LOADING = """
@@ -59,7 +59,7 @@ def load(settings):
     print('loading', flush=True)
     time.sleep(600)
 
-maskomaly_node._load_from_checkpoint = load
+maskomaly_node.load_from_checkpoint = load
 maskomaly_node.main()
 """
 

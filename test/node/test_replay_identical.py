@@ -28,7 +28,7 @@ import yaml
 from numpy.typing import NDArray
 
 from maskomaly_ros.ground import POINT
-from maskomaly_ros.node.maskomaly_node import _load_from_checkpoint
+from maskomaly_ros.node.maskomaly_node import load_from_checkpoint
 from maskomaly_ros.parameters import read_parameters
 from maskomaly_ros.replay.run import ReplayOptions, replay
 
@@ -161,7 +161,7 @@ def test_replay_and_node_give_the_same(
     node = ros.maskomaly(
         *CAMERAS,
         arguments=['--params-file', str(parameters)],
-        load_detector=_load_from_checkpoint,
+        load_detector=load_from_checkpoint,
         start=False,
     )
     node.autostart()
