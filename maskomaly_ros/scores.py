@@ -174,11 +174,11 @@ class ClassMaxima:
 
     def standardized(self, statistics: ClassStatistics) -> Tensor:
         """Return `sml`, float32 [H, W], the same to the last bit as `compute_scores` does."""
-        mean, deviation = (
-            each.astype(np.float32)[self.predicted]
-            for each in (statistics.mean, statistics.deviation)
-        )
-        return torch.from_numpy((mean - self.largest) / deviation)
+        tables = np.ones((2, 256), np.float32)
+        tables[:, : len(statistics.mean)] = statistics.mean, statistics.deviation
+        score, deviation = (np.asarray(cv2.LUT(self.predicted, table)) for table in tables)
+        np.subtract(score, self.largest, out=score)
+        return torch.from_numpy(np.divide(score, deviation, out=score))
 
 
 class _Band(NamedTuple):
@@ -453,6 +453,7 @@ def stream_scores(
     if 'sml' in dense and statistics is None:
         raise MaskomalyError(_NO_STATISTICS)
     summed = _scores_by_numba(fused, part, dense, statistics, largest) if dense or maxima else {}
+    parts = maskomaly_parts(parameters)
 
     def each() -> Iterator[tuple[str, Tensor]]:
         for name in names:
@@ -460,7 +461,7 @@ def stream_scores(
                 yield name, summed.pop(name)
                 continue
             with torch.inference_mode():
-                score = _maskomaly_scores(part, parameters, [name])[name]
+                score = _maskomaly_score(part, *parts[name])
             yield name, score
 
     found = ClassMaxima(largest.largest, largest.predicted, largest.sums) if largest else None
@@ -604,13 +605,18 @@ def _maskomaly_scores(
     prediction: MaskPrediction, parameters: ScoringParameters, names: Collection[str]
 ) -> dict[str, Tensor]:
     """Return those of Maskomaly and its parts that are asked for, of a prediction of one part."""
-    inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
-    extent = prediction.extent
     return {
-        name: part(*inputs, chosen, extent=extent)
-        for name, (part, chosen) in maskomaly_parts(parameters).items()
+        name: _maskomaly_score(prediction, *part)
+        for name, part in maskomaly_parts(parameters).items()
         if name in names
     }
+
+
+def _maskomaly_score(
+    prediction: MaskPrediction, part: Callable[..., Tensor], chosen: ScoringParameters
+) -> Tensor:
+    masks, classes = prediction.mask_logits[0], prediction.class_logits[0]
+    return part(masks, classes, prediction.frame_size, chosen, extent=prediction.extent)
 
 
 def maskomaly_parts(

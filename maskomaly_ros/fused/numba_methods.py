@@ -24,10 +24,10 @@ a resized logit changes by the same step from row to row, and exp(−logit) by t
 product takes the place of sampling and exponential. Logits beyond `_FAR` are put through
 exponentials of their own.
 
-Over a block a resized logit stays between the least and the largest mask pixel below it. A query
-is left out of a block where that shows that it is less than `_NEGLIGIBLE` of the sums, or cannot
-be the strongest. Masks are sampled in float64, so that large logits do not lose what is left of
-their difference.
+Over a block a resized logit stays between the least and the largest mask pixel below it. Queries
+are left out of a block where that shows that together they are less than `_NEGLIGIBLE` of the
+sums, or cannot be the strongest. Masks are sampled in float64, so that large logits do not lose
+what is left of their difference.
 
 `maskomaly_ros.scores` has the formulas, in torch, and is the reference.
 """
@@ -48,6 +48,9 @@ from maskomaly_ros.fused.sums import SUMS
 
 _ROWS: Final = 16  # most rows of a block
 _COLUMNS: Final = 128
+_LINE: Final = 16  # float32 numbers in a line of the cache
+_RUN: Final = 4  # columns that are sampled together
+_LANES: Final = 16  # sums of a class that are kept apart, lest one addition wait for another
 _BAND: Final = 64  # rows that are finished before the next ones begin, or writing takes longest
 _NEGLIGIBLE: Final = 1e-6
 _FAR: Final = 40.0  # the product of two exp(40) is a float32
@@ -167,13 +170,48 @@ def class_maxima(masks: F4, weights: F4, rows: Axis, columns: Axis) -> F8:
 
 @njit(**OPTIONS)
 def _sample_columns(
-    masks: NDArray[np.float32], n: int, row: int, columns: I8, weights: F8, wide: F8, place: int
+    masks: NDArray[np.float32],
+    n: int,
+    row: int,
+    columns: I8,
+    starts: I8,
+    weights: F8,
+    wide: F8,
+    place: int,
 ) -> None:
-    """Write a row of mask n at the width of a block; columns are those left and right of each."""
-    for x in range(_COLUMNS):
-        left = np.float64(masks[n, row, np.uintp(columns[0, x])])
-        right = np.float64(masks[n, row, np.uintp(columns[1, x])])
-        wide[n, place, x] = left + (right - left) * weights[x]
+    """Write a row of mask n at the width of a block; columns are those left and right of each.
+
+    Columns between the same two are written together, and some that the next ones overwrite.
+    """
+    gap = 0
+    while starts[gap] < _COLUMNS:
+        left = np.float64(masks[n, row, np.uintp(columns[0, starts[gap]])])
+        right = np.float64(masks[n, row, np.uintp(columns[1, starts[gap]])])
+        difference = right - left
+        for start in range(starts[gap], starts[gap + 1], _RUN):
+            begin = np.uintp(start)
+            for x in range(np.uintp(_RUN)):
+                wide[n, place, begin + x] = left + difference * weights[begin + x]
+        gap += 1
+
+
+@njit(**OPTIONS)
+def _aligned(size: int) -> Any:
+    """Return float32 numbers that begin where a line of the cache does, so that vectors fit."""
+    numbers = np.empty(size + _LINE, np.float32)
+    first = (-numbers.ctypes.data // 4) % _LINE
+    return numbers[first : first + size]
+
+
+@njit(**OPTIONS)
+def _find_gaps(columns: I8, starts: I8) -> None:
+    """Find where columns between the same two mask columns begin, and the end."""
+    starts[0] = gap = 0
+    for x in range(1, _COLUMNS):
+        if columns[0, x] != columns[0, x - 1] or columns[1, x] != columns[1, x - 1]:
+            gap += 1
+            starts[gap] = x
+    starts[gap + 1] = _COLUMNS
 
 
 @njit(**OPTIONS)
@@ -287,9 +325,11 @@ def _add_eight(masks: F4, weights: F4, totals: NDArray[np.float32], y: int) -> N
         w0, w1, w2, w3 = weights[c, 0], weights[c, 1], weights[c, 2], weights[c, 3]
         w4, w5, w6, w7 = weights[c, 4], weights[c, 5], weights[c, 6], weights[c, 7]
         for x in range(_COLUMNS):
-            totals[y, c, x] += (
-                (masks[0, x] * w0 + masks[1, x] * w1) + (masks[2, x] * w2 + masks[3, x] * w3)
-            ) + ((masks[4, x] * w4 + masks[5, x] * w5) + (masks[6, x] * w6 + masks[7, x] * w7))
+            total = totals[y, c, x] + masks[0, x] * w0
+            total = (total + masks[1, x] * w1) + masks[2, x] * w2
+            total = (total + masks[3, x] * w3) + masks[4, x] * w4
+            total = (total + masks[5, x] * w5) + masks[6, x] * w6
+            totals[y, c, x] = total + masks[7, x] * w7
 
 
 @njit(**OPTIONS)
@@ -328,22 +368,15 @@ def _take_strongest(logits: F4, sign: np.float32, strongest: F4, signs: F4) -> N
 
 
 @njit(**OPTIONS)
-def _largest_class(
-    semantic: F4, mean: F4, deviation: F4, largest: F4, means: F4, deviations: F4, predicted: F4
-) -> None:
-    """Find the largest s_c, its class, and mean and deviation of that."""
+def _largest_class(semantic: F4, largest: F4, predicted: F4) -> None:
+    """Find the largest s_c and its class."""
     for x in range(_COLUMNS):
         largest[x] = semantic[0, x]
         predicted[x] = _f4(0)
-        means[x] = mean[0]
-        deviations[x] = deviation[0]
     for c in range(1, len(semantic) - 1):
-        its_mean, its_deviation = mean[c], deviation[c]  # here, or the loop is no vector code
         for x in range(_COLUMNS):
             larger = semantic[c, x] > largest[x]
             largest[x] = semantic[c, x] if larger else largest[x]
-            means[x] = its_mean if larger else means[x]
-            deviations[x] = its_deviation if larger else deviations[x]
             predicted[x] = _f4(c) if larger else predicted[x]
 
 
@@ -371,8 +404,8 @@ def _semantic_scores(
     scores: F4,
 ) -> None:
     """Compute the scores of one row of a block that follow from its sums: s_c, and EAM's last."""
-    largest, means, deviations = scratch[0], scratch[1], scratch[2]
-    sums, products = scratch[3], scratch[4]
+    largest, predicted = scratch[0], scratch[1]
+    sums, products = scratch[2], scratch[3]
     one = _f4(1)
     classes = len(semantic) - 1
     for x in range(_COLUMNS):
@@ -382,11 +415,10 @@ def _semantic_scores(
         for c in range(classes):
             for x in range(_COLUMNS):
                 scores[1, x] -= _tanh(semantic[c, x])
-    _largest_class(semantic, mean, deviation, largest, means, deviations, scratch[5])
+    _largest_class(semantic, largest, predicted)
     for x in range(_COLUMNS):
         scores[2, x] = one - largest[x]
         scores[4, x] = -largest[x]
-        scores[7, x] = (means[x] - largest[x]) / deviations[x]
     if wanted[3] or wanted[5] or wanted[6]:
         _softmax_sums(semantic, largest, sums, products)
         scale = _f4(1 / math.log(max(classes, 2)))
@@ -395,6 +427,10 @@ def _semantic_scores(
             scores[3, x] = one - one / sums[x]
             scores[5, x] = -(largest[x] + logarithm)
             scores[6, x] = (logarithm - products[x] / sums[x]) * scale
+    if wanted[7]:
+        for x in range(_COLUMNS):
+            c = np.uintp(predicted[x])
+            scores[7, x] = (mean[c] - largest[x]) / deviation[c]
     if wanted[8]:
         sums[:] = _f4(0)
         inverse = one / temperature
@@ -408,12 +444,12 @@ def _semantic_scores(
 
 @njit(**OPTIONS)
 def _add_class(largest: F4, classes: F4, sums: F8) -> None:
-    for x in range(len(largest)):
+    for x in range(np.uintp(len(largest))):
         value = np.float64(largest[x])
-        c = int(classes[x])
-        sums[0, c] += 1
-        sums[1, c] += value
-        sums[2, c] += value * value
+        c, lane = np.uintp(classes[x]), x % np.uintp(_LANES)
+        sums[0, c, lane] += 1
+        sums[1, c, lane] += value
+        sums[2, c, lane] += value * value
 
 
 _F4_1, _F4_2 = types.float32[::1], types.float32[:, ::1]
@@ -465,24 +501,24 @@ def _scores(
     near, far, strong = (
         np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
     )  # fmt: skip
-    below, across = np.empty((2, _COLUMNS), np.int64), np.empty(_COLUMNS)
+    below, across = np.empty((2, _COLUMNS), np.int64), np.zeros(_COLUMNS + _RUN)
+    gaps = np.empty(_COLUMNS + 1, np.int64)
     # Two rows of every mask at the width of a block; rows_kept says which they are.
-    wide = np.zeros((count, 2, _COLUMNS))
+    wide = np.zeros((count, 2, _COLUMNS + _RUN))
     rows_kept = np.empty((count, 2), np.int64)
     # Eight masks at a time; where there are fewer, those without weight are 1.
     powers, factors, masks_now = (
-        np.empty(8 * _COLUMNS, np.float32),
-        np.empty(8 * _COLUMNS, np.float32),
-        np.empty(8 * _COLUMNS, np.float32),
-    )
+        _aligned(8 * _COLUMNS), _aligned(8 * _COLUMNS), _aligned(8 * _COLUMNS)
+    )  # fmt: skip
     each_power, each_factor = powers.reshape(8, _COLUMNS), factors.reshape(8, _COLUMNS)
     each_mask = masks_now.reshape(8, _COLUMNS)
     eight_weights = np.empty((classes + 1, 8), np.float32)
-    semantic = np.empty((_ROWS, classes + 1, _COLUMNS), np.float32)
+    semantic = _aligned(_ROWS * (classes + 1) * _COLUMNS).reshape(_ROWS, classes + 1, _COLUMNS)
     logits = np.empty(_COLUMNS, np.float32)
     strongest, signs = np.empty(_COLUMNS, np.float32), np.empty(_COLUMNS, np.float32)
-    scratch = np.empty((6, _COLUMNS), np.float32)
-    scores = np.empty((len(wanted), _COLUMNS), np.float32)
+    scratch = _aligned(4 * _COLUMNS).reshape(4, _COLUMNS)
+    lanes = np.zeros((3, classes, _LANES))
+    scores = _aligned(len(wanted) * _COLUMNS).reshape(len(wanted), _COLUMNS)
 
     for begin in range(0, height, _BAND):
         end = min(begin + _BAND, height)
@@ -493,6 +529,7 @@ def _scores(
                 column = min(left + x, width - 1)
                 below[0, x], below[1, x] = left_columns[column], right_columns[column]
                 across[x] = column_weights[column]
+            _find_gaps(below, gaps)
             rows_kept[:] = -1
             top = begin
             while top < end:
@@ -510,10 +547,13 @@ def _scores(
                     strongest_low = max(strongest_low, low[n])
                     least_sum += low_mask[n] * class_weights[n]
                 # Which queries matter here, and for what.
-                negligible = _NEGLIGIBLE * least_sum / count
+                negligible = _NEGLIGIBLE * least_sum
                 nears = fars = strongs = 0
                 for n in range(count):
-                    in_sums = sums_wanted and high_mask[n] * class_weights[n] > negligible
+                    most = high_mask[n] * class_weights[n]
+                    in_sums = sums_wanted and most > negligible
+                    if not in_sums:
+                        negligible -= most
                     in_baseline = baseline and high[n] >= strongest_low
                     if not in_sums and not in_baseline:
                         continue
@@ -532,7 +572,7 @@ def _scores(
                         rows_kept[n, 0] = upper
                     for i, row in enumerate((upper, lower)):
                         if rows_kept[n, i] != row:
-                            _sample_columns(masks, n, row, below, across, wide, i)
+                            _sample_columns(masks, n, row, below, gaps, across, wide, i)
                             rows_kept[n, i] = row
 
                 if sums_wanted:
@@ -568,10 +608,10 @@ def _scores(
                             scores,
                         )
                     if sums.size > 0:
-                        _add_class(scratch[0, :size], scratch[5, :size], sums)
+                        _add_class(scratch[0, :size], scratch[1, :size], lanes)
                         if largest.size > 0:
                             _write(scratch, 0, size, largest, y, left)
-                            _write(scratch, 5, size, predicted, y, left)
+                            _write(scratch, 1, size, predicted, y, left)
                     if baseline:
                         strongest[:] = _f4(-math.inf)
                         signs[:] = _f4(1)
@@ -587,3 +627,6 @@ def _scores(
                         if wanted[i]:
                             _write(scores, i, size, maps[i], y, left)
                 top = bottom
+    if sums.size > 0:
+        for lane in range(_LANES):
+            sums += lanes[:, :, lane]
