@@ -74,10 +74,9 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.fused.sums import LARGEST_TEMPERATURE_RATIO, SUMS
 from maskomaly_ros.networks import MaskPrediction
 from maskomaly_ros.scoring import (
+    Maps,
     ScoringParameters,
     Variant,
-    accept_map,
-    reject_map,
     sample_axes,
     score_map,
 )
@@ -362,7 +361,8 @@ ACCEPTING = frozenset({'geometric', 'product', 'minimum', 'accept'})
 
 _STRIDE = 4  # pixels of the network input for one of a mask
 
-ON_REQUEST = frozenset({'maskomaly-program'})
+_PROGRAM = 'maskomaly-program'
+ON_REQUEST = frozenset({_PROGRAM})
 """Scores that serve to reproduce figures of others, and are computed where they are named."""
 
 
@@ -453,16 +453,16 @@ def stream_scores(
     if 'sml' in dense and statistics is None:
         raise MaskomalyError(_NO_STATISTICS)
     summed = _scores_by_numba(fused, part, dense, statistics, largest) if dense or maxima else {}
-    parts = maskomaly_parts(parameters)
+    others = _maskomaly_scores(part, parameters, [name for name in names if name not in SUMS])
 
     def each() -> Iterator[tuple[str, Tensor]]:
         for name in names:
             if name in SUMS:
                 yield name, summed.pop(name)
-                continue
-            with torch.inference_mode():
-                score = _maskomaly_score(part, *parts[name])
-            yield name, score
+            else:
+                with torch.inference_mode():
+                    found = next(others)
+                yield found
 
     found = ClassMaxima(largest.largest, largest.predicted, largest.sums) if largest else None
     return each(), found
@@ -474,7 +474,7 @@ def _scores_of_part(
     names: Sequence[str],
     statistics: ClassStatistics | None,
 ) -> dict[str, Tensor]:
-    found = _maskomaly_scores(prediction, parameters, names)
+    found = dict(_maskomaly_scores(prediction, parameters, names))
     dense = [name for name in names if name not in found]
     if dense:
         by: _Form = _scores_by_torch
@@ -603,37 +603,33 @@ def _import(name: str) -> ModuleType | None:
 
 def _maskomaly_scores(
     prediction: MaskPrediction, parameters: ScoringParameters, names: Collection[str]
-) -> dict[str, Tensor]:
-    """Return those of Maskomaly and its parts that are asked for, of a prediction of one part."""
-    return {
-        name: _maskomaly_score(prediction, *part)
-        for name, part in maskomaly_parts(parameters).items()
-        if name in names
-    }
-
-
-def _maskomaly_score(
-    prediction: MaskPrediction, part: Callable[..., Tensor], chosen: ScoringParameters
-) -> Tensor:
-    masks, classes = prediction.mask_logits[0], prediction.class_logits[0]
-    return part(masks, classes, prediction.frame_size, chosen, extent=prediction.extent)
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield those of Maskomaly and its parts that are asked for, of a prediction of one part."""
+    inputs = prediction.mask_logits[0], prediction.class_logits[0], prediction.frame_size
+    parts, maps = maskomaly_parts(parameters), None
+    for name in names:
+        if name == _PROGRAM:
+            yield name, program_map(*inputs, reference_parameters(parameters))
+        elif name in parts:
+            maps = maps or Maps(*inputs, extent=prediction.extent)
+            part, chosen = parts[name]
+            yield name, part(maps, chosen)
 
 
 def maskomaly_parts(
     parameters: ScoringParameters,
-) -> Mapping[str, tuple[Callable[..., Tensor], ScoringParameters]]:
-    """Return what the scores of Maskomaly and its parts are made by, with which parameters."""
+) -> Mapping[str, tuple[Callable[[Maps, ScoringParameters], Tensor], ScoringParameters]]:
+    """Return which maps the scores of Maskomaly and its parts are, with which parameters."""
     variants: tuple[Variant, ...] = ('geometric', 'product', 'minimum')
     rules = parameters.variant if parameters.fusion == 'sum' else 'paper'
     return {
-        'maskomaly': (score_map, parameters),
-        'maskomaly-paper': (score_map, paper_parameters(parameters)),
-        'maskomaly-reference': (score_map, reference_parameters(parameters)),
-        'maskomaly-program': (program_map, reference_parameters(parameters)),
-        **{variant: (score_map, fused_parameters(parameters, variant)) for variant in variants},
-        'reject+borders': (score_map, replace(parameters, variant=rules, reject_weight=1.0)),
-        'reject': (reject_map, parameters),
-        'accept': (accept_map, parameters),
+        'maskomaly': (Maps.score, parameters),
+        'maskomaly-paper': (Maps.score, paper_parameters(parameters)),
+        'maskomaly-reference': (Maps.score, reference_parameters(parameters)),
+        **{variant: (Maps.score, fused_parameters(parameters, variant)) for variant in variants},
+        'reject+borders': (Maps.score, replace(parameters, variant=rules, reject_weight=1.0)),
+        'reject': (Maps.reject, parameters),
+        'accept': (Maps.accept, parameters),
     }
 
 
@@ -642,8 +638,6 @@ def program_map(
     class_logits: Tensor,
     size: tuple[int, int],
     parameters: ScoringParameters,
-    *,
-    extent: tuple[float, float] | None = None,
 ) -> Tensor:
     """Return the score with what surrounds the function in the authors' program.
 
@@ -657,7 +651,6 @@ def program_map(
         class_logits: [N, C+1].
         size: height and width of the frame.
         parameters: of the function.
-        extent: not used: what of the masks is frame and what is padding.
 
     Returns:
         float32 [H, W] in [0, 1].

@@ -65,6 +65,7 @@ from torch import Tensor
 __all__ = [
     'Form',
     'Fusion',
+    'Maps',
     'QuerySelection',
     'ScoringParameters',
     'Variant',
@@ -282,28 +283,8 @@ def score_map(
         IndexError: Where parameters name a query that the network does not have.
 
     """
-    reject: tuple[str, ...] = ('inlier', 'border_makers')
-    accept: tuple[str, ...] = ('anomalous',)
-    fusion, reject_weight, parts = parameters.fusion, parameters.reject_weight, reject + accept
-    if not parameters.anomalous_queries:
-        if (fusion, reject_weight) != ('sum', 1.0):  # else it is what was asked for
-            _log_missing_anomalous_queries()
-        fusion, reject_weight = 'sum', 1.0
-    # A part without weight is not computed, whether it is multiplied by 0 or raised to it.
-    if fusion in ('sum', 'geometric') and reject_weight in (0, 1):
-        fusion, parts = 'sum', reject if reject_weight else accept
-    elif fusion == 'geometric':
-        reject_weight = max(reject_weight, _LEAST_WEIGHT)
-    return _combined(
-        mask_logits,
-        class_logits,
-        size,
-        parameters,
-        extent,
-        form,
-        parts=parts,
-        fusing=_Fusing(fusion, reject_weight, parameters.border_score),
-    )
+    maps = Maps(mask_logits, class_logits, size, extent=extent, form=form)
+    return maps.score(parameters)
 
 
 def reject_map(
@@ -323,7 +304,8 @@ def reject_map(
         float32 [H, W] or [B, H, W] in [0, 1]; 1 where a frame has no inlier query.
 
     """
-    return _combined(mask_logits, class_logits, size, parameters, extent, form, parts=('inlier',))
+    maps = Maps(mask_logits, class_logits, size, extent=extent, form=form)
+    return maps.reject(parameters)
 
 
 def border_mask(
@@ -343,13 +325,8 @@ def border_mask(
         bool [H, W] or [B, H, W].
 
     """
-    # Without inlier queries reject is 1 wherever no border holds it at 0.
-    return (
-        _combined(
-            mask_logits, class_logits, size, parameters, extent, form, parts=('border_makers',)
-        )
-        == 0
-    )
+    maps = Maps(mask_logits, class_logits, size, extent=extent, form=form)
+    return maps.borders(parameters)
 
 
 def accept_map(
@@ -369,16 +346,8 @@ def accept_map(
         float32 [H, W] or [B, H, W] in [0, 1]; 0 without anomalous queries.
 
     """
-    return _combined(
-        mask_logits,
-        class_logits,
-        size,
-        parameters,
-        extent,
-        form,
-        parts=('anomalous',),
-        fusing=_Fusing(reject_weight=0),
-    )
+    maps = Maps(mask_logits, class_logits, size, extent=extent, form=form)
+    return maps.accept(parameters)
 
 
 @torch.no_grad()
@@ -491,33 +460,93 @@ class _Fusing(NamedTuple):
 _ALONE: Final = _Fusing()
 
 
-@torch.no_grad()
-def _combined(
-    mask_logits: Tensor,
-    class_logits: Tensor,
-    size: Sequence[int],
-    parameters: ScoringParameters,
-    extent: Sequence[float] | None,
-    form: Form,
-    *,
-    parts: Sequence[str],
-    fusing: _Fusing = _ALONE,
-) -> Tensor:
-    """Return what the named parts of the queries are fused to."""
-    prediction = _Prediction(mask_logits, class_logits, size, extent)
-    chosen = _choose(form, mask_logits)
-    border_logit = _logit(parameters.border_threshold)
-    _check_class_logits(class_logits)
-    _check_queries(parameters, class_logits.shape[-2])
-    if chosen == 'triton':
-        return prediction.fused_on_gpu(class_logits, parameters, parts, border_logit, fusing)
-    prediction.check_finite()
-    weighed = _weigh(_class_logits_on_cpu(class_logits), parameters).only(parts)
-    evaluate = prediction.fused_on_cpu if chosen == 'numba' else prediction.score
-    return prediction.collect(
-        evaluate(frame, _Weighed(*one), border_logit, fusing)
-        for frame, one in enumerate(zip(*weighed, strict=True))
-    )
+class Maps:
+    """Makes any number of maps of one prediction; what they share is checked and found once.
+
+    Arguments and errors are those of :func:`score_map`; some errors come with the first map.
+    """
+
+    def __init__(
+        self,
+        mask_logits: Tensor,
+        class_logits: Tensor,
+        size: Sequence[int],
+        *,
+        extent: Sequence[float] | None = None,
+        form: Form = 'auto',
+    ) -> None:
+        self._prediction = _Prediction(mask_logits, class_logits, size, extent)
+        self._form = _choose(form, mask_logits)
+        _check_class_logits(class_logits)
+        self._class_logits = class_logits
+        self._weighed: dict[tuple[object, ...], _Weighed] = {}
+
+    def score(self, parameters: ScoringParameters) -> Tensor:
+        """Return what :func:`score_map` returns."""
+        reject: tuple[str, ...] = ('inlier', 'border_makers')
+        accept: tuple[str, ...] = ('anomalous',)
+        fusion, reject_weight, parts = parameters.fusion, parameters.reject_weight, reject + accept
+        if not parameters.anomalous_queries:
+            if (fusion, reject_weight) != ('sum', 1.0):  # else it is what was asked for
+                _log_missing_anomalous_queries()
+            fusion, reject_weight = 'sum', 1.0
+        # A part without weight is not computed, whether it is multiplied by 0 or raised to it.
+        if fusion in ('sum', 'geometric') and reject_weight in (0, 1):
+            fusion, parts = 'sum', reject if reject_weight else accept
+        elif fusion == 'geometric':
+            reject_weight = max(reject_weight, _LEAST_WEIGHT)
+        return self._fused(
+            parameters, parts, _Fusing(fusion, reject_weight, parameters.border_score)
+        )
+
+    def reject(self, parameters: ScoringParameters) -> Tensor:
+        """Return what :func:`reject_map` returns."""
+        return self._fused(parameters, ('inlier',))
+
+    def borders(self, parameters: ScoringParameters) -> Tensor:
+        """Return what :func:`border_mask` returns."""
+        # Without inlier queries reject is 1 wherever no border holds it at 0.
+        return self._fused(parameters, ('border_makers',)) == 0
+
+    def accept(self, parameters: ScoringParameters) -> Tensor:
+        """Return what :func:`accept_map` returns."""
+        return self._fused(parameters, ('anomalous',), _Fusing(reject_weight=0))
+
+    @torch.no_grad()
+    def _fused(
+        self, parameters: ScoringParameters, parts: Sequence[str], fusing: _Fusing = _ALONE
+    ) -> Tensor:
+        """Return what the named parts of the queries are fused to."""
+        border_logit = _logit(parameters.border_threshold)
+        _check_queries(parameters, self._class_logits.shape[-2])
+        prediction = self._prediction
+        if self._form == 'triton':
+            return prediction.fused_on_gpu(
+                self._class_logits, parameters, parts, border_logit, fusing
+            )
+        weighed = self._weigh(parameters).only(parts)
+        evaluate = prediction.fused_on_cpu if self._form == 'numba' else prediction.score
+        return prediction.collect(
+            evaluate(frame, _Weighed(*one), border_logit, fusing)
+            for frame, one in enumerate(zip(*weighed, strict=True))
+        )
+
+    def _weigh(self, parameters: ScoringParameters) -> _Weighed:
+        """Return the part that queries have by these rules, of logits that have been checked."""
+        rules = (
+            parameters.mask_threshold,
+            parameters.ground_queries,
+            parameters.anomalous_queries,
+            parameters.variant == 'reference_code',
+        )
+        if rules not in self._weighed:
+            self._weighed[rules] = _weigh(self._checked_class_logits, parameters)
+        return self._weighed[rules]
+
+    @functools.cached_property
+    def _checked_class_logits(self) -> Tensor:
+        self._prediction.check_finite()
+        return _class_logits_on_cpu(self._class_logits)
 
 
 def _choose(form: Form, mask_logits: Tensor) -> Form:
