@@ -72,7 +72,7 @@ WITHOUT_WHEEL = {
     'vision_msgs',
 }
 # Backends, profilers and yardsticks that are used where somebody has installed them.
-OPTIONAL = {'detectron2', 'mask2former', 'motpy', 'road_anomaly_benchmark', 'triton'}
+OPTIONAL = {'detectron2', 'mask2former', 'motpy', 'nncf', 'road_anomaly_benchmark', 'triton'}
 
 
 def modules(*folders: str) -> list[Path]:
