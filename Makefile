@@ -11,9 +11,10 @@ PYTEST_ARGS =
 OLDEST_TESTS = test/test_package.py test/test_parameter_table.py test/test_parameter_files.py test/test_parameters.py \
 	test/test_queries.py test/test_encodings.py test/test_obstacles.py test/html test/node/test_messages.py \
 	test/networks/test_networks.py test/networks/test_download.py test/cli/test_main.py
-PROCESSES = 1
-test-fast: PROCESSES = 2
-side_by_side = $(if $(filter-out 1,$(PROCESSES)),-n $(PROCESSES) --dist worksteal)
+PROCESSES = 2
+# A debugger needs the terminal, which one process has.
+in_one = $(filter 1,$(PROCESSES))$(filter --pdb --trace,$(PYTEST_ARGS))
+side_by_side = $(if $(in_one),,-n $(PROCESSES) --dist worksteal)
 MINUTES = 30
 # What the environment has to hold; it grows from one to the next.
 STAGE = test
@@ -44,7 +45,7 @@ help:  ## Print this
 	@echo '  SOURCE       for demo: a video, a folder of images or a rosbag; else a generated clip'
 	@echo '  OUT          for demo: folder of the results ($(OUT))'
 	@echo '  PYTEST_ARGS  for test: more arguments, such as "-k launch"'
-	@echo '  PROCESSES    for test, test-fast: how many take the tests from each other; 1 for --pdb'
+	@echo '  PROCESSES    for test, test-fast: how many take the tests from each other ($(PROCESSES))'
 	@echo '  MINUTES      for fuzz and soak: how long ($(MINUTES))'
 	@echo '  SEED         for soak: of what is random ($(SEED))'
 	@echo '  CACHE        where the environment is kept ($(CACHE))'

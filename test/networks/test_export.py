@@ -163,10 +163,11 @@ def test_of_the_bundled_network(tmp_path: Path) -> None:
     exported = export('demo', tmp_path / 'demo.onnx', frame_size=(64, 64), frames=[frame(90, 90)])
     assert exported.agreement.score_error_mean < 1e-4
     image = frame(64, 64, 1)
-    expected = load_network('demo', backend='transformers', device='cpu').predict([image])
+    demo = load_network('demo', backend='transformers', device='cpu')
+    expected = demo.predict([image])
     for backend in ('onnxruntime', 'openvino'):
         network = load_network(exported.file, backend=backend, device='cpu')
-        assert network.sha256 == load_network('demo', device='cpu').sha256
+        assert network.sha256 == demo.sha256
         assert not compare(network.predict([image]), expected).violations()
 
 
