@@ -62,7 +62,7 @@ def count(score: NDArray[Any], label: NDArray[np.uint8], order: I8) -> Counts:
     """
     tables: NDArray[np.uint32] | None = getattr(_kept, 'tables', None)
     if tables is None:  # clean after each use: fresh memory takes longer than the counting
-        tables = _kept.tables = np.zeros((3, 1 << 16), np.uint32)
+        tables = _kept.tables = np.zeros((4, 1 << 16), np.uint32)
         _kept.found = np.empty((3, len(order)), np.int64)
     label = np.ascontiguousarray(label).reshape(-1)
     whole = len(label) // 8 * 8
@@ -116,8 +116,11 @@ def _count(
     for eight in range(np.uintp(len(eights))):
         begin = np.uintp(eight * np.uintp(8))
         if eights[eight] == 0:  # most pixels are no anomaly
-            for i in range(begin, begin + np.uintp(8)):
+            for pair in range(np.uintp(4)):
+                i = begin + np.uintp(2) * pair
+                # In turns: of equal neighbours, one would have to wait for the other.
                 tables[0, bits[i]] += one
+                tables[3, bits[i + np.uintp(1)]] += one
             continue
         for i in range(begin, begin + np.uintp(8)):
             tables[min(label[i], np.uint8(2)), bits[i]] += one
@@ -136,19 +139,20 @@ def _collect(
 ) -> tuple[int, int, int]:
     """Move what was counted from the tables; return how many scores, others and beyond."""
     others = beyond = number = 0
-    for t in range(3):
+    for t in range(4):
         tables[t, 0] += tables[t, 0x8000]
         tables[t, 0x8000] = 0
         for sign in (0, 0x8000):
             for pattern in range(sign + _INFINITE, sign + 0x8000):
                 beyond += np.int64(tables[t, pattern])
     for i in range(len(order)):
-        negatives, positives = tables[0, order[i]], tables[1, order[i]]
+        place = np.uintp(order[i])
+        negatives, positives = tables[0, place] + tables[3, place], tables[1, place]
         if negatives | positives:
             found[0, number], found[1, number], found[2, number] = i, positives, negatives
-            tables[0, order[i]] = tables[1, order[i]] = 0
+            tables[0, place] = tables[1, place] = tables[3, place] = 0
             number += 1
     for pattern in range(1 << 16):
-        others += np.int64(tables[0, pattern]) + np.int64(tables[1, pattern])
+        others += np.int64(tables[0, pattern] + tables[1, pattern] + tables[3, pattern])
     tables[:] = np.uint32(0)
     return number, others, beyond
