@@ -292,6 +292,18 @@ class TestNumba:
         result = run_python(program)
         assert result.returncode == 0, result.stderr
 
+    @pytest.mark.parametrize('border_score', [1e-300, 1.2e-38, 1e-30, 1e-28])
+    def test_a_root_of_a_border_score_that_is_almost_nothing(self, border_score):
+        masks = torch.tensor([0.0629, -0.0661])[:, None, None].expand(2, 2, 3)
+        classes = torch.tensor([[0.3202, 0.0525, -0.2678], [0.1808, 0.6520, 0.4735]])
+        parameters = ScoringParameters(
+            anomalous_queries=(0,), mask_threshold=0.0, border_threshold=0.0,
+            border_score=border_score, reject_weight=0.0625, variant='geometric',
+        )  # fmt: skip
+        maps = [score_map(masks, classes, (2, 3), parameters, form=f) for f in ('torch', 'numba')]
+        assert maps[0].min() > 0
+        torch.testing.assert_close(maps[1], maps[0], atol=0, rtol=1e-5)
+
     def test_a_cache_that_cannot_be_written_costs_time_only(self, tmp_path):
         not_a_folder = tmp_path / 'file'
         not_a_folder.write_text('')

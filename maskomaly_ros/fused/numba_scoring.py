@@ -146,7 +146,7 @@ def score(
         tuple(_Gaps.between(columns, _COLUMNS)),
         tuple(_Planes.of(columns)),
         border_logit * _TO_POWER,
-        border_score / (1 - border_score) if border_score < 1 else math.inf,
+        _border_odds(border_score),
         nothing,
         FUSIONS.index(fusion),
         reject_weight,
@@ -154,6 +154,12 @@ def score(
     )
     _share(lambda block: _score_block_row(block, *arguments), range(len(row_gaps.blocks) - 1))
     return result
+
+
+def _border_odds(score: float) -> float:
+    if 0 < score < 1 / _PLAIN_ODDS:  # where odds are equal to the score
+        return float(_odds_of_power.py_func(math.log2(score)))
+    return score / (1 - score) if score < 1 else math.inf
 
 
 class _Gaps(NamedTuple):
