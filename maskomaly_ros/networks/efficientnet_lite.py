@@ -21,7 +21,7 @@ with ReLU6 that Google published for small devices.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -249,6 +249,23 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         hidden = tuple(stages) if output_hidden_states else None
         return BackboneOutput(feature_maps=chosen, hidden_states=hidden)
 
+    def first_stages(self, count: int) -> nn.ModuleList:
+        """Return the modules of the first stages, in order: the stem and the blocks of these."""
+        return nn.ModuleList([self.stem, *self.blocks[: self._blocks_of(count)]])
+
+    def after_stages(self, count: int) -> EfficientNetLiteRest:
+        """Return what comes behind the first stages, with these very weights."""
+        begin = self._blocks_of(count)
+        ends = [end - begin for end in self._ends if end >= begin]
+        return EfficientNetLiteRest(self.blocks[begin:], ends)
+
+    def _blocks_of(self, stages: int) -> int:
+        if not 1 <= stages < len(self._ends):
+            raise MaskomalyError(
+                f'the backbone cannot be split behind stage {stages}: it has {len(self._ends)}'
+            )
+        return list(self._ends)[stages - 1] + 1
+
     def load_published(self, weights: Mapping[str, Tensor]) -> None:
         """Take over published ImageNet weights.
 
@@ -289,6 +306,30 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         folded.train(self.training)
         folded.to(self.pixel_scale.device)
         return folded
+
+
+class EfficientNetLiteRest(nn.Module):
+    """The backbone behind its first stages: the last of their maps to one map a stage.
+
+    Args:
+        blocks: in order.
+        ends: the index of the last block of each stage.
+
+    """
+
+    def __init__(self, blocks: nn.ModuleList, ends: Iterable[int]) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self._ends = set(ends)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps of these stages, from the last map of the stages before."""
+        stages = []
+        for index, block in enumerate(self.blocks):
+            features = block(features)
+            if index in self._ends:
+                stages.append(features)
+        return tuple(stages)
 
 
 def _groups(config: EfficientNetLiteConfig) -> list[tuple[int, int, int, int, int]]:

@@ -14,11 +14,14 @@
 
 """Mask2Former with a query for novel things: things that look like none of the training images.
 
-One query of the network covers whatever stands or moves by itself, known or not. Its mask is
-weighted by how far the features of the backbone lie from those of known classes: the Mahalanobis
-distance to the nearest of many prototypes with one common covariance (Lee et al. 2018,
+One query covers whatever stands or moves by itself, known or not. Its mask is weighted by how far
+the features of the backbone lie from those of known classes: the Mahalanobis distance to the
+nearest of many prototypes with one common covariance (Lee et al. 2018,
 https://arxiv.org/abs/1807.03888). So a car, which is a thing like others, gets a low score, and a
 giraffe a high one. No anomaly is needed to find prototypes, covariance or limits.
+
+Things and features are the network's own, or those of a part that never learnt the road; see
+`things`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
+from maskomaly_ros.networks.things import Things
+
 _LEAST = 1e-3  # of novelty: what is known keeps an order among itself
 _SMALLEST = 1e-6  # of a probability, before its logit is taken
 
@@ -42,7 +47,8 @@ class NoveltyMask2FormerConfig(Mask2FormerConfig):
         novelty_query: index of the query for things; its mask becomes that of novel things.
         novelty_prototypes: K, the number of prototypes.
         novelty_channels: channels of the last feature map of the backbone.
-        novelty_sharpness: exponent of the probability of the query's own mask.
+        novelty_sharpness: exponent of the probability of things.
+        things_width: channels of the head of `things`; 0 is without that part.
         kwargs: as for Mask2Former.
 
     """
@@ -55,6 +61,7 @@ class NoveltyMask2FormerConfig(Mask2FormerConfig):
         novelty_prototypes: int = 1,
         novelty_channels: int = 320,
         novelty_sharpness: float = 1.0,
+        things_width: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +69,7 @@ class NoveltyMask2FormerConfig(Mask2FormerConfig):
         self.novelty_prototypes = novelty_prototypes
         self.novelty_channels = novelty_channels
         self.novelty_sharpness = novelty_sharpness
+        self.things_width = things_width
 
 
 class Novelty(nn.Module):
@@ -113,8 +121,13 @@ class Novelty(nn.Module):
 class NoveltyMask2Former(Mask2FormerForUniversalSegmentation):
     """Mask2Former whose query `novelty_query` has the mask of novel things.
 
-    Its probability is thing^sharpness * novelty, where thing is what the query covers by itself;
-    its classes, and all other queries, are those of Mask2Former. For prediction only.
+    Its probability is thing^sharpness * novelty, where thing is what the query covers by itself,
+    or what `things` covers; its classes, and all other queries, are those of Mask2Former. For
+    prediction only.
+
+    Attributes:
+        things: the part that things and features come from; None takes the network's own.
+
     """
 
     config_class = NoveltyMask2FormerConfig
@@ -122,30 +135,37 @@ class NoveltyMask2Former(Mask2FormerForUniversalSegmentation):
     def __init__(self, config: NoveltyMask2FormerConfig) -> None:
         super().__init__(config)
         self.novelty = Novelty(config.novelty_channels, config.novelty_prototypes)
+        width = config.things_width
+        self.things = Things(config.backbone_config, width) if width else None
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> Any:
         """Return what Mask2Former does, with the mask of the query replaced."""
+        if self.things is not None:
+            kwargs['output_hidden_states'] = True  # the maps of the backbone
         output = super().forward(pixel_values, **kwargs)
         masks = output.masks_queries_logits
         layers = isinstance(masks, tuple | list)  # some releases answer with those of every layer
         last = masks[-1] if layers else masks
-        features = output.encoder_last_hidden_state
+        query = self.config.novelty_query
+        things, features = last[:, query : query + 1], output.encoder_last_hidden_state
+        if self.things is not None:
+            things, features = self.things(output.encoder_hidden_states)
         with torch.autocast(features.device.type, enabled=False):
-            replaced = self._replace(last.float(), self.novelty(features))
+            novel = self._novel(things.float(), self.novelty(features))
+        replaced = torch.cat((last[:, :query].float(), novel, last[:, query + 1 :].float()), 1)
         output.masks_queries_logits = (*masks[:-1], replaced) if layers else replaced
         return output
 
-    def _replace(self, masks: Tensor, novelty: Tensor) -> Tensor:
-        query = self.config.novelty_query
-        spread = F.interpolate(novelty, masks.shape[-2:], mode='bilinear', align_corners=False)
+    def _novel(self, things: Tensor, novelty: Tensor) -> Tensor:
+        """Return the logits of novel things, [B, 1, h, w], from those of things."""
+        spread = F.interpolate(novelty, things.shape[-2:], mode='bilinear', align_corners=False)
         # The logarithm of a sigmoid, written out: runtimes round the sigmoid of what is far below
         # zero to zero, and make logsigmoid of it.
-        own = masks[:, query : query + 1]
-        things = own.clamp(max=0) - torch.log1p((-own.abs()).exp())
-        log = self.config.novelty_sharpness * things + spread.log()
+        log_things = things.clamp(max=0) - torch.log1p((-things.abs()).exp())
+        log = self.config.novelty_sharpness * log_things + spread.log()
         log = log.clamp(math.log(_SMALLEST), math.log1p(-_SMALLEST))
-        novel = log - torch.log1p(-log.exp())
-        return torch.cat((masks[:, :query], novel, masks[:, query + 1 :]), 1)
+        novel: Tensor = log - torch.log1p(-log.exp())
+        return novel
 
 
 def register() -> None:

@@ -29,6 +29,7 @@ from torch import Tensor
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT, VOID_WEIGHT = 2.0, 5.0, 5.0, 0.1  # of Mask2Former
 SET_WEIGHT = 4.0
 THINGS_WEIGHT = 0.25
+HEAD_DICE_WEIGHT = 0.3
 THING_QUERIES = 2
 _SMALL = 1e-3
 
@@ -77,10 +78,7 @@ def loss_of(
         Weighted parts by name, each a scalar.
 
     """
-    points = torch.stack([t.points for t in targets])
-    logits = F.grid_sample(
-        mask_logits, points[:, None] * 2 - 1, align_corners=False, padding_mode='border'
-    )[:, :, 0]
+    logits = _at_points(mask_logits, targets)
     free, free_classes = logits[:, THING_QUERIES:], class_logits[:, THING_QUERIES:]
     parts = [
         _matched(free_classes, free, targets),
@@ -170,12 +168,42 @@ def _sets(classes: Tensor, logits: Tensor, targets: list[Targets]) -> dict[str, 
 def _things(classes: Tensor, logits: Tensor, targets: list[Targets]) -> dict[str, Tensor]:
     """Return the loss of the queries that cover things whatever their class, as void."""
     truth = torch.stack([t.things for t in targets])  # [B, 2, P]
+    cross, overlap = _covering(logits, truth)
+    void = -classes.log_softmax(-1)[..., -1].mean()
+    mask = MASK_WEIGHT * cross + DICE_WEIGHT * (1 - overlap)
+    return {'things': THINGS_WEIGHT * (mask + void)}
+
+
+def head_loss(logits: Tensor, targets: list[Targets]) -> Tensor:
+    """Return the loss of a head that covers what the first taught query covers.
+
+    With less of the dice loss than masks have: that makes it sure of what it covers, and what it
+    has never seen is then no thing.
+
+    Args:
+        logits: float [B, 1, h, w].
+        targets: what is known of each image.
+
+    """
+    truth = torch.stack([t.things[:1] for t in targets])  # [B, 1, P]
+    cross, overlap = _covering(_at_points(logits, targets), truth)
+    return 2 * cross + HEAD_DICE_WEIGHT * (1 - overlap)
+
+
+def _covering(logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean cross entropy and mean soft overlap with the truth [B, M, P], where known."""
     known = truth != 255
     aim = (truth == 1).to(logits.dtype)
     cross = F.binary_cross_entropy_with_logits(logits, aim, reduction='none')
     cross = (cross * known).sum(-1) / known.sum(-1).clamp(min=1)
     chance = logits.sigmoid() * known
     overlap = (2 * (chance * aim).sum(-1) + 1) / (chance.sum(-1) + aim.sum(-1) + 1)
-    void = -classes.log_softmax(-1)[..., -1].mean()
-    mask = MASK_WEIGHT * cross.mean() + DICE_WEIGHT * (1 - overlap).mean()
-    return {'things': THINGS_WEIGHT * (mask + void)}
+    return cross.mean(), overlap.mean()
+
+
+def _at_points(logits: Tensor, targets: list[Targets]) -> Tensor:
+    """Return maps [B, M, h, w] at the points of the targets, [B, M, P]."""
+    points = torch.stack([t.points for t in targets])
+    return F.grid_sample(
+        logits, points[:, None] * 2 - 1, align_corners=False, padding_mode='border'
+    )[:, :, 0]

@@ -14,8 +14,8 @@
 
 """Fit how far features lie from known ones: from a trained Mask2Former to one of novel things.
 
-Nothing is trained by gradients, and no anomaly is needed: prototypes, covariance and limits are
-statistics of the training images.
+No anomaly is needed: prototypes, covariance and limits are statistics of the training images. Only
+the small head that finds things is trained, on a backbone that stays as ImageNet left it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,21 @@ from maskomaly_ros.classes import IGNORE
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.architectures import input_form
 from maskomaly_ros.networks.checkpoints import find_checkpoint
+from maskomaly_ros.networks.devices import select_device
 from maskomaly_ros.networks.novelty import NoveltyMask2Former, NoveltyMask2FormerConfig
+from maskomaly_ros.networks.things import SHARED_STAGES, Things
 from maskomaly_ros.networks.transformers_network import load_model, quiet_transformers
-from maskomaly_ros.training.data import LabelledImage, read_images
+from maskomaly_ros.training.backbone import load_backbone
+from maskomaly_ros.training.class_lists import CLASS_LISTS
+from maskomaly_ros.training.data import LabelledImage, load_training_set, read_images
+from maskomaly_ros.training.things import train_head
 
-_CENTRES = 6  # prototypes of a label of a data set, at most
+_CENTRES = 24  # prototypes of a label of a data set, at most
 _FEWEST = 20  # points of a label that make a prototype
 _FINER = 4  # features are looked at on a grid that is so much finer than their own
 _SHRINKAGE = 1e-3  # of the covariance towards a round one
+_CROP, _BATCH, _POINTS = (192, 320), 8, 3000  # what the head for things trains on
+_ROUNDING = 4e-3  # of weights in half precision
 _LOW, _HIGH, _MARGIN = 0.5, 0.9999, 1.3  # quantiles of known distances, and room above them
 
 
@@ -54,7 +61,10 @@ class NoveltyOptions:
 
     Attributes:
         query: index of the query for things.
-        sharpness: exponent of its own mask; see `NoveltyMask2Former`.
+        sharpness: exponent of the probability of things; see `NoveltyMask2Former`.
+        steps: of training a head for things; 0 takes the query's own mask, and the features of the
+            network itself.
+        width: channels of that head.
         images: of each data set that are looked at, evenly spread; every fifth of them is left
             out of the fit and sets the limits.
         generated: scenes that are looked at like a data set of their own.
@@ -65,29 +75,40 @@ class NoveltyOptions:
 
     query: int = 0
     sharpness: float = 0.4
-    images: int = 300
+    steps: int = 750
+    width: int = 64
+    images: int = 1400
     generated: int = 100
-    points: int = 400
+    points: int = 130
     seed: int = 0
 
 
 def fit_novelty(
-    checkpoint: str | Path, data: Path, out: Path, options: NoveltyOptions | None = None
+    checkpoint: str | Path,
+    data: Path,
+    out: Path,
+    options: NoveltyOptions | None = None,
+    *,
+    backbone_weights: Path | str | None = None,
+    device: str = 'auto',
 ) -> Path:
     """Write a checkpoint whose query for things covers novel things alone.
 
     Args:
-        checkpoint: folder of a Mask2Former that `train` made.
+        checkpoint: folder of a Mask2Former whose backbone is an EfficientNet-Lite; with a head for
+            things, one that trained with its first stages, or all, as they are in ImageNet's.
         data: folder with the training images; see `load_training_set`.
         out: folder for the new checkpoint.
         options: see there.
+        backbone_weights: see `train`; the head for things is put on these.
+        device: to train the head on; see `load_network`.
 
     Returns:
         The folder.
 
     Raises:
-        MaskomalyError: the checkpoint is no Mask2Former, has no such query, data is missing, or
-            out exists.
+        MaskomalyError: the checkpoint is no Mask2Former, has no such query, has learnt its first
+            stages, data or weights are missing, or out exists.
 
     """
     options = options or NoveltyOptions()
@@ -104,11 +125,26 @@ def fit_novelty(
             f'query {options.query} does not exist: {checkpoint} has the queries 0 to '
             f'{model.config.num_queries - 1}'
         )
+    things = None
+    if options.steps:
+        encoder = model.model.pixel_level_module.encoder
+        things = _things(encoder, str(checkpoint), options, backbone_weights)
+        images = load_training_set(
+            data,
+            CLASS_LISTS['level1'],  # of no matter: what is a thing does not depend on it
+            options.generated,
+            _CROP,
+            _BATCH,
+            _POINTS,
+            options.seed,
+            lambda items, length, text: items,
+        )
+        train_head(things, encoder, images, options.steps, select_device(device))
     rng = np.random.default_rng(options.seed)
     points: list[NDArray[np.float32]] = []
     groups: list[tuple[str, int]] = []
     held_out: list[NDArray[np.float32]] = []
-    for index, (image, features) in enumerate(_features(model, data, options)):
+    for index, (image, features) in enumerate(_features(model, things, data, options)):
         if index % 5 == 4:
             held_out.append(features)
             continue
@@ -116,7 +152,7 @@ def fit_novelty(
         points.append(found)
         groups.extend((image.origin, label) for label in labels.tolist())
     prototypes, whitening = _statistics(np.concatenate(points), groups, options.seed)
-    fitted = _with_novelty(model, prototypes, whitening, options)
+    fitted = _with_novelty(model, things, prototypes, whitening, options)
     distances = np.concatenate(
         [fitted.novelty.distance(torch.from_numpy(f)[None]).numpy().ravel() for f in held_out]
     )
@@ -127,16 +163,42 @@ def fit_novelty(
     return out
 
 
+def _things(
+    encoder: Any, name: str, options: NoveltyOptions, backbone_weights: Path | str | None
+) -> Things:
+    """Return the part for things, with a backbone as it was published and an untrained head.
+
+    Raises:
+        MaskomalyError: the encoder's common stages are others.
+
+    """
+    published = load_backbone(encoder.config.variant, backbone_weights).fold_norms()
+    stages = (encoder.first_stages(SHARED_STAGES), published.first_stages(SHARED_STAGES))
+    for learnt, first in zip(*(stage.parameters() for stage in stages), strict=True):
+        if not torch.allclose(learnt, first, rtol=_ROUNDING, atol=_ROUNDING):
+            raise MaskomalyError(
+                f'{name} has learnt the first {SHARED_STAGES} stages of its backbone, which the '
+                f'part for things has to share with it: train it with --frozen-stages '
+                f'{SHARED_STAGES}, or fit it with --steps 0'
+            )
+    torch.manual_seed(options.seed)
+    things = Things(published.config, options.width)
+    things.backbone.load_state_dict(published.after_stages(SHARED_STAGES).state_dict())
+    things.backbone.requires_grad_(False)
+    return things
+
+
 @torch.inference_mode()
 def _features(
-    model: Any, data: Path, options: NoveltyOptions
+    model: Any, things: Things | None, data: Path, options: NoveltyOptions
 ) -> Iterator[tuple[LabelledImage, NDArray[np.float32]]]:
-    """Yield images with the last feature map of the backbone, [c, h, w] without the padding."""
+    """Yield images with the features they are told by, [c, h, w] without the padding."""
     form = input_form(model.config, None, None)
     encoder = model.model.pixel_level_module.encoder
     for image in read_images(data, options.images, options.generated):
         pixels, (height, width), _ = form.prepare([image.image], torch.device('cpu'), None)
-        features = encoder(pixels).feature_maps[-1][0]
+        maps = encoder(pixels).feature_maps
+        features = (maps if things is None else things.maps(maps))[-1][0]
         rows, columns = (
             max(1, round(ours * side / whole))
             for ours, side, whole in zip(
@@ -184,13 +246,14 @@ def _statistics(
         raise MaskomalyError(
             f'no label of a data set has {_FEWEST} points or more; look at more images'
         )
-    covariance = np.cov(np.concatenate(residuals).T)
+    covariance = sum(part.T @ part for part in residuals) / sum(map(len, residuals))
     covariance += _SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     return np.concatenate(prototypes), np.linalg.cholesky(np.linalg.inv(covariance)).T
 
 
 def _with_novelty(
     model: Mask2FormerForUniversalSegmentation,
+    things: Things | None,
     prototypes: NDArray[np.float64],
     whitening: NDArray[np.float64],
     options: NoveltyOptions,
@@ -204,11 +267,14 @@ def _with_novelty(
             'novelty_prototypes': len(prototypes),
             'novelty_channels': prototypes.shape[1],
             'novelty_sharpness': options.sharpness,
+            'things_width': 0 if things is None else options.width,
         }
     )
     with quiet_transformers():
         fitted = NoveltyMask2Former(config)
     fitted.load_state_dict(model.state_dict(), strict=False)
+    if things is not None and fitted.things is not None:
+        fitted.things.load_state_dict(things.state_dict())
     fitted.half()  # what training saves; the statistics keep float32
     fitted.novelty.float()
     fitted.novelty.whitening.copy_(torch.from_numpy(whitening))

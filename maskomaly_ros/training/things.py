@@ -1,0 +1,72 @@
+# Copyright 2026 The maskomaly_ros contributors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Train the head for things on a backbone that stays as ImageNet left it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from maskomaly_ros.networks.things import Things
+from maskomaly_ros.training.criterion import head_loss
+from maskomaly_ros.training.data import TrainingSet
+
+_RATE = 2e-3  # the highest learning rate; it rises over some steps, then decays (poly, power 0.9)
+_RISE = 100
+_AVERAGED = 0.995  # share of the averaged weights that a step keeps
+
+
+def train_head(
+    things: Things, encoder: Any, images: TrainingSet, steps: int, device: torch.device
+) -> None:
+    """Train the head of `things` in place; everything else stays as it is.
+
+    Args:
+        things: on the CPU, in float32; ends there with averaged weights, in evaluation mode.
+        encoder: the first backbone, whose common stages it takes the maps of.
+        images: the training images.
+        steps: optimiser steps.
+        device: to compute on.
+
+    """
+    things.to(device).eval()
+    encoder = encoder.to(device).eval()
+    head = things.head
+    average = AveragedModel(
+        head,
+        multi_avg_fn=get_ema_multi_avg_fn(_AVERAGED),  # type: ignore[no-untyped-call]
+        use_buffers=True,
+    )
+    optimizer = torch.optim.AdamW(head.parameters(), lr=_RATE, weight_decay=1e-2)
+    head.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group['lr'] = _RATE * min(1.0, (step + 1) / _RISE) * (1 - step / steps) ** 0.9
+        batch = images.batch(step).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            with torch.no_grad():
+                maps = things.maps(encoder(batch.pixel_values).feature_maps)
+            logits = head(maps)
+        loss = head_loss(logits.float(), batch.targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(head)
+    head.load_state_dict(average.module.state_dict())
+    things.cpu().eval()
+    encoder.cpu()
