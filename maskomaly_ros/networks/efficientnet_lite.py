@@ -237,17 +237,24 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         **kwargs: Any,
     ) -> BackboneOutput:
         """Return the feature maps of the stages in `out_features`, float [B, c, H/s, W/s]."""
+        stages = self.first_maps(pixel_values, len(self._ends))
+        chosen = tuple(stages[i] for i in self.out_indices)
+        if return_dict is False:
+            return (chosen,)
+        hidden = stages if output_hidden_states else None
+        return BackboneOutput(feature_maps=chosen, hidden_states=hidden)
+
+    def first_maps(self, pixel_values: Tensor, count: int) -> tuple[Tensor, ...]:
+        """Return the feature maps of the first stages, and compute no more than these."""
         features = self.stem(pixel_values * self.pixel_scale + self.pixel_shift)
-        stages = []
+        stages: list[Tensor] = []
         for index, block in enumerate(self.blocks):
             features = block(features)
             if index in self._ends:
                 stages.append(features)
-        chosen = tuple(stages[i] for i in self.out_indices)
-        if return_dict is False:
-            return (chosen,)
-        hidden = tuple(stages) if output_hidden_states else None
-        return BackboneOutput(feature_maps=chosen, hidden_states=hidden)
+            if len(stages) == count:
+                break
+        return tuple(stages)
 
     def first_stages(self, count: int) -> nn.ModuleList:
         """Return the modules of the first stages, in order: the stem and the blocks of these."""

@@ -84,7 +84,7 @@ class ThingHead(nn.Module):
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
         self.mix = nn.ModuleList(_mixing(width, 5) for _ in channels)
-        self.out = nn.Sequential(*_mixing(width, 3), nn.Conv2d(width, 1, 1))
+        self.out = nn.Sequential(_filtering(width), _filtering(width), nn.Conv2d(width, 1, 1))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits [B, 1, h, w] from maps [B, c_i, h_i, w_i]; h and w of the finest."""
@@ -109,4 +109,10 @@ def _mixing(width: int, kernel: int) -> nn.Sequential:
         nn.Conv2d(width, width, 1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(),
+    )
+
+
+def _filtering(width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
     )

@@ -197,8 +197,10 @@ def _features(
     encoder = model.model.pixel_level_module.encoder
     for image in read_images(data, options.images, options.generated):
         pixels, (height, width), _ = form.prepare([image.image], torch.device('cpu'), None)
-        maps = encoder(pixels).feature_maps
-        features = (maps if things is None else things.maps(maps))[-1][0]
+        if things is None:
+            features = encoder(pixels).feature_maps[-1][0]
+        else:
+            features = things.maps(encoder.first_maps(pixels, SHARED_STAGES))[-1][0]
         rows, columns = (
             max(1, round(ours * side / whole))
             for ours, side, whole in zip(

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from maskomaly_ros.networks.things import Things
+from maskomaly_ros.networks.things import SHARED_STAGES, Things
 from maskomaly_ros.training.criterion import head_loss
 from maskomaly_ros.training.data import TrainingSet
 
@@ -59,7 +59,7 @@ def train_head(
         batch = images.batch(step).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
-                maps = things.maps(encoder(batch.pixel_values).feature_maps)
+                maps = things.maps(encoder.first_maps(batch.pixel_values, SHARED_STAGES))
             logits = head(maps)
         loss = head_loss(logits.float(), batch.targets)
         optimizer.zero_grad(set_to_none=True)
