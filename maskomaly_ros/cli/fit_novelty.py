@@ -54,7 +54,7 @@ def fit_novelty(
             help='Steps of training a head for things on a backbone that never learnt the road; '
             '0 takes the mask of the query and the features of the network itself.',
         ),
-    ] = 750,
+    ] = 900,
     seed: Annotated[int, typer.Option(help='Seed of everything random.')] = 0,
     backbone_weights: Annotated[
         options.MaybeStr,

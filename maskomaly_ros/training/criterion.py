@@ -29,7 +29,7 @@ from torch import Tensor
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT, VOID_WEIGHT = 2.0, 5.0, 5.0, 0.1  # of Mask2Former
 SET_WEIGHT = 4.0
 THINGS_WEIGHT = 0.25
-HEAD_DICE_WEIGHT = 0.3
+HEAD_DICE_WEIGHT = 1.0
 THING_QUERIES = 2
 _SMALL = 1e-3
 
@@ -177,7 +177,7 @@ def _things(classes: Tensor, logits: Tensor, targets: list[Targets]) -> dict[str
 def head_loss(logits: Tensor, targets: list[Targets]) -> Tensor:
     """Return the loss of a head that covers what the first taught query covers.
 
-    With less of the dice loss than masks have: that makes it sure of what it covers, and what it
+    With less of the dice loss than masks have, which makes a mask sure of what it covers: what it
     has never seen is then no thing.
 
     Args:

@@ -75,7 +75,7 @@ class NoveltyOptions:
 
     query: int = 0
     sharpness: float = 0.4
-    steps: int = 750
+    steps: int = 900
     width: int = 64
     images: int = 1400
     generated: int = 100
