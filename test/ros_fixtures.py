@@ -103,15 +103,6 @@ def network() -> Iterator[HeldNetwork]:
     network.release()
 
 
-@pytest.fixture(scope='module', autouse=True)
-def little_to_collect() -> Iterator[None]:
-    """Keep what is there already out of the collection after each test, which takes long else."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture
 def domain() -> int | None:
     """Return the ROS domain of a test; None is that of the process."""
