@@ -50,7 +50,7 @@ from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.cache import OutputCache
 from maskomaly_ros.evaluation.calibration import Membership, query_iou, strongest_masks
 from maskomaly_ros.evaluation.datasets import Dataset, Image, Sample
-from maskomaly_ros.evaluation.evaluate import MethodResult, evaluate
+from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.images import (
     Progress,
     check_images,
@@ -59,6 +59,7 @@ from maskomaly_ros.evaluation.images import (
 )
 from maskomaly_ros.evaluation.metrics import ImageSummary, PixelMetrics, PixelResult
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
+from maskomaly_ros.evaluation.results import MethodResult
 from maskomaly_ros.evaluation.traffic import (
     CURVE_THRESHOLDS,
     MAIN,

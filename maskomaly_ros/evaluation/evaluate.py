@@ -24,9 +24,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -48,7 +48,6 @@ from maskomaly_ros.evaluation.metrics import (
     SCORE_VALUES,
     ComponentMetrics,
     ComponentResult,
-    Curve,
     ImageFigures,
     ImageSummary,
     PixelMetrics,
@@ -57,6 +56,13 @@ from maskomaly_ros.evaluation.metrics import (
     TrueComponents,
     round_scores,
     stored_scores,
+)
+from maskomaly_ros.evaluation.results import (
+    Evaluation,
+    ImageResult,
+    MethodResult,
+    ShownImage,
+    ThresholdResult,
 )
 from maskomaly_ros.evaluation.score_files import ScoreFolder, write_score
 from maskomaly_ros.evaluation.standardized import KeptMaxima
@@ -71,147 +77,11 @@ from maskomaly_ros.scores import (
 )
 from maskomaly_ros.scoring import ScoringParameters
 
-__all__ = [
-    'Evaluation',
-    'ImageResult',
-    'MethodResult',
-    'ShownImage',
-    'ThresholdResult',
-    'best_and_worst',
-    'evaluate',
-    'score_images',
-]
+__all__ = ['best_and_worst', 'evaluate', 'score_images']
 
 FloatArray = NDArray[np.float64]
 T = TypeVar('T')
 R = TypeVar('R')
-
-
-@dataclass(frozen=True)
-class ThresholdResult:
-    """What a threshold finds of anomalies, and what it costs on ordinary frames.
-
-    Attributes:
-        threshold: scores above it are obstacles; on the scale of the queries file.
-        recall: share of the anomalous pixels above it.
-        component_recall: share of the true components with an sIoU of at least 0.25; NaN where
-            there is none, and for scores other than `MAIN`.
-        false_obstacles: a frame of ordinary traffic.
-        recall_curve: recall of `MAIN` at each of `CURVE_THRESHOLDS`.
-
-    """
-
-    threshold: float
-    recall: float
-    component_recall: float
-    false_obstacles: float
-    recall_curve: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """Figures of one method.
-
-    Attributes:
-        pixels: pixel metrics over all images.
-        curve: the benchmark's compressed curve over all images, for PR and ROC plots.
-        components: component metrics, where they were asked for.
-        pooled: pixel metrics with the pixels of ordinary frames as negatives too.
-        at_threshold: figures at the threshold that ordinary frames were measured at.
-
-    """
-
-    pixels: PixelResult
-    curve: Curve
-    components: ComponentResult | None = None
-    pooled: PixelResult | None = None
-    at_threshold: ThresholdResult | None = None
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """Figures of single images.
-
-    Attributes:
-        name: of the image.
-        image: its path.
-        label: path of its label.
-        figures: by method; NaN where the image has no anomaly.
-
-    """
-
-    name: str
-    image: Path
-    label: Path
-    figures: dict[str, ImageFigures]
-
-
-@dataclass(frozen=True)
-class ShownImage:
-    """An image that is worth showing, with the score of the first method.
-
-    Attributes:
-        name: of the image.
-        score: float16 [H, W].
-
-    """
-
-    name: str
-    score: NDArray[np.float16]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Figures of all methods on one data set.
-
-    Attributes:
-        dataset: name of the data set.
-        layout: key of `LAYOUTS`.
-        images: number of images that the figures are of.
-        averaged: whether AP, FPR95 and AuROC are means over images, as in StreetHazards.
-        skipped: reason for each image that is missing in them, by name.
-        results: figures of each method; those of score files come last.
-        per_image: every image, in order of their names.
-        statistics: images that SML has its statistics from; None without SML.
-        clipped: pixels of each method whose score was beyond what float16 can hold, where any.
-        tied: methods of which most scores became equal when they were rounded to float16.
-        best: images of the highest AP by the first method, best first, as many as asked for.
-        worst: images of the lowest, worst first.
-
-    """
-
-    dataset: str
-    layout: str
-    images: int
-    averaged: bool
-    skipped: dict[str, str]
-    results: dict[str, MethodResult]
-    per_image: tuple[ImageResult, ...]
-    statistics: str | None = None
-    clipped: dict[str, int] = field(default_factory=dict)
-    tied: tuple[str, ...] = ()
-    best: tuple[ShownImage, ...] = ()
-    worst: tuple[ShownImage, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain values, for JSON; of the curves at most 500 points."""
-        content = asdict(replace(self, best=(), worst=()))
-        del content['best'], content['worst']
-        for method, result in self.results.items():
-            content['results'][method]['curve'] = {
-                'threshold': self._thin(result.curve.thresholds),
-                'recall': self._thin(result.curve.recall),
-                'precision': self._thin(result.curve.precision),
-                'false_positive_rate': self._thin(result.curve.false_positive_rate),
-            }
-        for image in content['per_image']:
-            image['image'], image['label'] = str(image['image']), str(image['label'])
-        return content
-
-    @staticmethod
-    def _thin(values: FloatArray) -> list[float]:
-        places = np.unique(np.linspace(0, len(values) - 1, 500).round().astype(int))
-        return [float(value) for value in values[places]]
 
 
 def evaluate(

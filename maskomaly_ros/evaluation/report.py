@@ -40,8 +40,8 @@ import maskomaly_ros
 from maskomaly_ros import html
 from maskomaly_ros.evaluation import plots
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import Evaluation, ShownImage
 from maskomaly_ros.evaluation.metrics import IGNORE, Curve, ImageFigures
+from maskomaly_ros.evaluation.results import Evaluation, ShownImage
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.traffic import MAIN, FalseObstacles, OrdinaryShot, Traffic
 from maskomaly_ros.html import Cell, Column, Row

@@ -23,7 +23,7 @@ from typing import Any
 
 from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import Evaluation, evaluate
+from maskomaly_ros.evaluation.evaluate import evaluate
 from maskomaly_ros.evaluation.images import Progress, class_statistics, no_progress
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
 from maskomaly_ros.evaluation.report import (
@@ -34,6 +34,7 @@ from maskomaly_ros.evaluation.report import (
     run_facts,
     semantic_report,
 )
+from maskomaly_ros.evaluation.results import Evaluation
 from maskomaly_ros.evaluation.score_files import ScoreFolder
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation, evaluate_semantics
 from maskomaly_ros.evaluation.summary import about, summary

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from maskomaly_ros.evaluation.evaluate import Evaluation
 from maskomaly_ros.evaluation.published import published
+from maskomaly_ros.evaluation.results import Evaluation
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.traffic import Traffic
 from maskomaly_ros.networks import Network, backends_used

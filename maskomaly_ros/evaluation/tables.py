@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from maskomaly_ros.evaluation.evaluate import Evaluation, MethodResult
 from maskomaly_ros.evaluation.published import published
 from maskomaly_ros.evaluation.report import LOWER_IS_BETTER, MethodRow, in_words
+from maskomaly_ros.evaluation.results import Evaluation, MethodResult
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.traffic import Traffic
 from maskomaly_ros.queries import Queries

@@ -30,12 +30,7 @@ from typer.testing import CliRunner
 from maskomaly_ros import html
 from maskomaly_ros.cli.main import app
 from maskomaly_ros.evaluation.datasets import Dataset
-from maskomaly_ros.evaluation.evaluate import (
-    Evaluation,
-    best_and_worst,
-    evaluate,
-    score_images,
-)
+from maskomaly_ros.evaluation.evaluate import best_and_worst, evaluate, score_images
 from maskomaly_ros.evaluation.metrics import SemanticResult
 from maskomaly_ros.evaluation.ordinary import OrdinaryFrames
 from maskomaly_ros.evaluation.report import (
@@ -52,6 +47,7 @@ from maskomaly_ros.evaluation.report import (
     run_facts,
     semantic_report,
 )
+from maskomaly_ros.evaluation.results import Evaluation
 from maskomaly_ros.evaluation.semantics import SemanticEvaluation
 from maskomaly_ros.evaluation.tables import method_rows
 from maskomaly_ros.evaluation.traffic import measure_traffic
