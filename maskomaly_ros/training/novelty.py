@@ -20,6 +20,7 @@ the small head that finds things is trained, on a backbone that stays as ImageNe
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from maskomaly_ros.errors import MaskomalyError
 from maskomaly_ros.networks.architectures import input_form
 from maskomaly_ros.networks.checkpoints import find_checkpoint
 from maskomaly_ros.networks.devices import select_device
+from maskomaly_ros.networks.efficientnet_lite import EfficientNetLiteBackbone
 from maskomaly_ros.networks.novelty import NoveltyMask2Former, NoveltyMask2FormerConfig
 from maskomaly_ros.networks.things import SHARED_STAGES, Things
 from maskomaly_ros.networks.transformers_network import load_model, quiet_transformers
@@ -46,11 +48,13 @@ from maskomaly_ros.training.class_lists import CLASS_LISTS
 from maskomaly_ros.training.data import LabelledImage, load_training_set, read_images
 from maskomaly_ros.training.things import train_head
 
+_LOG = logging.getLogger(__name__)
 _CENTRES = 24  # prototypes of a label of a data set, at most
 _FEWEST = 20  # points of a label that make a prototype
 _FINER = 4  # features are looked at on a grid that is so much finer than their own
 _SHRINKAGE = 1e-3  # of the covariance towards a round one
 _CROP, _BATCH, _POINTS = (192, 320), 8, 3000  # what the head for things trains on
+_REPORTED = 500  # images between two lines of the log
 _ROUNDING = 4e-3  # of weights in half precision
 _LOW, _HIGH, _MARGIN = 0.5, 0.9999, 1.3  # quantiles of known distances, and room above them
 
@@ -145,6 +149,8 @@ def fit_novelty(
     groups: list[tuple[str, int]] = []
     held_out: list[NDArray[np.float32]] = []
     for index, (image, features) in enumerate(_features(model, things, data, options)):
+        if index % _REPORTED == 0:
+            _LOG.info('features: image %d', index)
         if index % 5 == 4:
             held_out.append(features)
             continue
@@ -169,9 +175,14 @@ def _things(
     """Return the part for things, with a backbone as it was published and an untrained head.
 
     Raises:
-        MaskomalyError: the encoder's common stages are others.
+        MaskomalyError: the encoder is of another kind, or its common stages are others.
 
     """
+    if not isinstance(encoder, EfficientNetLiteBackbone):
+        raise MaskomalyError(
+            f'{name} has a backbone of type {encoder.config.model_type}; the part for things '
+            'shares one of type efficientnet_lite: fit it with --steps 0'
+        )
     published = load_backbone(encoder.config.variant, backbone_weights).fold_norms()
     stages = (encoder.first_stages(SHARED_STAGES), published.first_stages(SHARED_STAGES))
     for learnt, first in zip(*(stage.parameters() for stage in stages), strict=True):

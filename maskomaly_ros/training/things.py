@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -25,8 +26,10 @@ from maskomaly_ros.networks.things import SHARED_STAGES, Things
 from maskomaly_ros.training.criterion import head_loss
 from maskomaly_ros.training.data import TrainingSet
 
+_LOG = logging.getLogger(__name__)
 _RATE = 2e-3  # the highest learning rate; it rises over some steps, then decays (poly, power 0.9)
 _RISE = 100
+_REPORTED = 100  # steps between two lines of the log
 _AVERAGED = 0.995  # share of the averaged weights that a step keeps
 
 
@@ -67,6 +70,8 @@ def train_head(
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
         average.update_parameters(head)
+        if (step + 1) % _REPORTED == 0 or step + 1 == steps:
+            _LOG.info('head for things: step %d of %d, loss %.3f', step + 1, steps, loss.item())
     head.load_state_dict(average.module.state_dict())
     things.cpu().eval()
     encoder.cpu()

@@ -118,6 +118,13 @@ def test_a_backbone_that_learnt_its_first_stages_takes_no_head(
         fit_novelty(checkpoint, training_data, tmp_path / 'a')
 
 
+def test_another_backbone_takes_no_head(
+    training_data: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(MaskomalyError, match=r'of type resnet; .* --steps 0'):
+        fit_novelty(tiny_checkpoint, training_data, tmp_path / 'a')
+
+
 def test_prototypes_and_covariance_are_those_of_the_points() -> None:
     rng = np.random.default_rng(0)
     spread = np.array([[2.0, 0.5], [0.0, 1.0]])
