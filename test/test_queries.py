@@ -122,9 +122,7 @@ def test_the_node_can_take_every_score_of_the_bundled_checkpoint() -> None:
     for name in names:
         known = queries.scores[name]
         assert SCORES[name].bounded or known.raw, name
-        # 1 where ordinary pixels reach the highest score: then nothing is an obstacle.
-        assert 0 < known.obstacle_threshold <= 1, name
-    assert queries.scores['geometric'].obstacle_threshold < 1
+        assert 0 < known.obstacle_threshold < 1, name
     assert queries.scores['sml'].statistics is not None
 
 

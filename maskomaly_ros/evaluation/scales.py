@@ -43,6 +43,8 @@ from maskomaly_ros.scoring import ScoringParameters
 
 RARE: Final = 1e-3
 """Most of the ordinary pixels that may be above the threshold, where no anomalies are known."""
+# Nothing is above 1: where ordinary pixels reach the highest score, what rounds to it is above.
+_HIGHEST: Final = 1 - 2**-12
 
 
 def calibrate_scores(
@@ -108,7 +110,7 @@ def calibrate_scores(
         threshold = _threshold(counts + anomalies[name].counts if anomalies else counts)
         on_scale = float(scale.apply(torch.tensor([threshold], dtype=torch.float32))[0])
         found[name] = scale.model_copy(
-            update={'obstacle_threshold': round(min(max(on_scale, 0.0), 1.0), 7)}
+            update={'obstacle_threshold': round(min(max(on_scale, 0.0), _HIGHEST), 7)}
         )
     return found
 
