@@ -21,7 +21,7 @@ with ReLU6 that Google published for small devices.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -247,14 +247,7 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
     def first_maps(self, pixel_values: Tensor, count: int) -> tuple[Tensor, ...]:
         """Return the feature maps of the first stages, and compute no more than these."""
         features = self.stem(pixel_values * self.pixel_scale + self.pixel_shift)
-        stages: list[Tensor] = []
-        for index, block in enumerate(self.blocks):
-            features = block(features)
-            if index in self._ends:
-                stages.append(features)
-            if len(stages) == count:
-                break
-        return tuple(stages)
+        return _maps(features, self.blocks, list(self._ends)[:count])
 
     def first_stages(self, count: int) -> nn.ModuleList:
         """Return the modules of the first stages, in order: the stem and the blocks of these."""
@@ -324,19 +317,26 @@ class EfficientNetLiteRest(nn.Module):
 
     """
 
-    def __init__(self, blocks: nn.ModuleList, ends: Iterable[int]) -> None:
+    def __init__(self, blocks: nn.ModuleList, ends: Sequence[int]) -> None:
         super().__init__()
         self.blocks = blocks
-        self._ends = set(ends)
+        self._ends = ends
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of these stages, from the last map of the stages before."""
-        stages = []
-        for index, block in enumerate(self.blocks):
-            features = block(features)
-            if index in self._ends:
-                stages.append(features)
-        return tuple(stages)
+        return _maps(features, self.blocks, self._ends)
+
+
+def _maps(features: Tensor, blocks: nn.ModuleList, ends: Sequence[int]) -> tuple[Tensor, ...]:
+    """Run blocks up to the last of the ends, and return what comes out at each end."""
+    maps = []
+    for index, block in enumerate(blocks):
+        features = block(features)
+        if index in ends:
+            maps.append(features)
+        if index == ends[-1]:
+            break
+    return tuple(maps)
 
 
 def _groups(config: EfficientNetLiteConfig) -> list[tuple[int, int, int, int, int]]:

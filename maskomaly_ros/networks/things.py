@@ -83,7 +83,7 @@ class ThingHead(nn.Module):
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
-        self.mix = nn.ModuleList(_mixing(width, 5) for _ in channels)
+        self.mix = nn.ModuleList(_mixing(width) for _ in channels)
         self.out = nn.Sequential(_filtering(width), _filtering(width), nn.Conv2d(width, 1, 1))
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
@@ -102,9 +102,9 @@ class ThingHead(nn.Module):
         return logits
 
 
-def _mixing(width: int, kernel: int) -> nn.Sequential:
+def _mixing(width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False),
+        nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
         nn.BatchNorm2d(width),
         nn.Conv2d(width, width, 1, bias=False),
         nn.BatchNorm2d(width),

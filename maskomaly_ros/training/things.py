@@ -25,10 +25,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from maskomaly_ros.networks.things import SHARED_STAGES, Things
 from maskomaly_ros.training.criterion import head_loss
 from maskomaly_ros.training.data import TrainingSet
+from maskomaly_ros.training.schedule import learning_rate
 
 _LOG = logging.getLogger(__name__)
-_RATE = 2e-3  # the highest learning rate; it rises over some steps, then decays (poly, power 0.9)
-_RISE = 100
+_RATE = 2e-3
+_RISE = 100  # steps
 _REPORTED = 100  # steps between two lines of the log
 _AVERAGED = 0.995  # share of the averaged weights that a step keeps
 
@@ -58,7 +59,7 @@ def train_head(
     head.train()
     for step in range(steps):
         for group in optimizer.param_groups:
-            group['lr'] = _RATE * min(1.0, (step + 1) / _RISE) * (1 - step / steps) ** 0.9
+            group['lr'] = learning_rate(_RATE, step, steps, _RISE)
         batch = images.batch(step).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():

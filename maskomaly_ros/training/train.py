@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 import csv
 import logging
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -52,9 +51,11 @@ from maskomaly_ros.training.backbone import RANDOM, load_backbone
 from maskomaly_ros.training.class_lists import CLASS_LISTS, ClassList
 from maskomaly_ros.training.criterion import loss_of
 from maskomaly_ros.training.data import LabelledImage, TrainingSet, load_training_set
+from maskomaly_ros.training.schedule import learning_rate
 
 _LOG = logging.getLogger(__name__)
 _STATE = 'training_state.pt'
+_RISE = 100  # steps
 _CROP = {'cpu': (192, 320), 'cuda': (384, 640)}  # where the options leave it open
 
 
@@ -301,12 +302,14 @@ class _Run:
 
     def advance(self, images: TrainingSet, device: torch.device) -> float:
         """Take one step and return the mean loss of the last ones."""
+        options = self._options
+        rate = learning_rate(options.learning_rate, self.step, options.steps, _RISE)
         for group in self._optimizer.param_groups:
-            group['lr'] = group['scale'] * self._learning_rate()
+            group['lr'] = group['scale'] * rate
         batch = images.batch(self.step).to(device)
         self._model.train()
         self._model.model.pixel_level_module.encoder.eval()  # its norms keep what they learnt
-        mixed = self._options.precision == 'bfloat16'
+        mixed = options.precision == 'bfloat16'
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             output = self._model(pixel_values=batch.pixel_values, output_auxiliary_logits=True)
         predictions = [
@@ -336,11 +339,6 @@ class _Run:
         )
         self.step += 1
         return float(np.mean([values['loss'] for values in self._losses[-50:]]))
-
-    def _learning_rate(self) -> float:
-        warm_up = min(1.0, (self.step + 1) / 100)
-        left = 1 - self.step / self._options.steps
-        return self._options.learning_rate * warm_up * math.pow(left, 0.9)
 
     def resume(self) -> None:
         """Take over the state saved in the folder, if there is one."""
